@@ -1,0 +1,160 @@
+"""Settings of a night: typed, strict, frozen, loaded once at the edge.
+
+Sources, later wins: defaults here, the TOML file, environment variables
+(`RECSYS_SPARK__MODEL__EPOCHS=5`), `--set model.epochs=5` on the command line.
+`docs/settings.md` is generated from the descriptions below.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from recsys_spark.errors import SettingsError
+from recsys_spark.sections import (
+    AuditSettings,
+    EntitySettings,
+    EvaluateSettings,
+    EventSettings,
+    FeedbackSettings,
+    MatrixSettings,
+    ModelSettings,
+    NeighborSettings,
+    RecommendSettings,
+    SimilarSettings,
+    SparkSettings,
+    StorageSettings,
+)
+
+
+class Settings(BaseSettings):
+    """Everything a night needs to know."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix="RECSYS_SPARK__", env_nested_delimiter="__"
+    )
+
+    storage: StorageSettings
+    events: EventSettings
+    spark: SparkSettings = SparkSettings()
+    items: EntitySettings | None = None
+    users: EntitySettings | None = None
+    feedback: FeedbackSettings = FeedbackSettings()
+    matrix: MatrixSettings = MatrixSettings()
+    neighbors: NeighborSettings = NeighborSettings()
+    model: ModelSettings = ModelSettings()
+    recommend: RecommendSettings = RecommendSettings()
+    similar: SimilarSettings = SimilarSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+    audit: AuditSettings = AuditSettings()
+    seed: int = Field(0, ge=0, lt=2**31, description="Seed of everything random.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment overrides the file; `--set` is applied on top of both by `load_settings`."""
+        return env_settings, init_settings
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        columns, feedback = self.events.columns, self.feedback
+        if feedback.kind == "explicit" and columns.rating is None:
+            raise ValueError(
+                "events.columns.rating must name a column for explicit feedback, or set feedback.kind = 'implicit'"
+            )
+        if feedback.event_weights and columns.event_type is None:
+            raise ValueError("feedback.event_weights needs events.columns.event_type")
+        if columns.timestamp is None:
+            self._check_without_time()
+        if self.recommend.model == "neighbors" and not self.neighbors.enabled:
+            raise ValueError("recommend.model = 'neighbors' needs neighbors.enabled = true")
+        return self
+
+    def _check_without_time(self) -> None:
+        if self.evaluate.split == "last":
+            raise ValueError(
+                "evaluate.split = 'last' needs events.columns.timestamp; name it or set evaluate.split = 'random'"
+            )
+        if self.feedback.half_life_days is not None:
+            raise ValueError("feedback.half_life_days needs events.columns.timestamp")
+        if self.feedback.duplicate_policy == "last":
+            raise ValueError(
+                "feedback.duplicates = 'last' needs events.columns.timestamp; name it or set 'max', 'sum' or 'mean'"
+            )
+
+    def digest(self) -> str:
+        """SHA-256 of what the results depend on: all but where they are written and the Spark session."""
+        content = self.model_dump(mode="json", exclude={"storage", "spark"})
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def load_settings(path: str | Path, overrides: Sequence[str] = ()) -> Settings:
+    """Settings from a TOML file, the environment and `section.key=value` overrides.
+
+    Raises:
+        SettingsError: naming the file, the key, the value and what would be right.
+    """
+    try:
+        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"settings file {str(path)!r} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"settings file {str(path)!r} is not valid TOML: {error}") from error
+    try:
+        settings = Settings(**content)
+        if overrides:
+            settings = Settings.model_validate(_override(settings.model_dump(exclude_unset=True), overrides))
+        return settings
+    except ValidationError as error:
+        raise SettingsError(f"{path}: {_first_line(error)}") from error
+
+
+def _override(content: dict[str, Any], overrides: Sequence[str]) -> Mapping[str, Any]:
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise SettingsError(f"--set {override!r} is not of the form section.key=value")
+        *sections, name = key.strip().split(".")
+        target = content
+        for section in sections:
+            target = target.setdefault(section, {})
+            if not isinstance(target, dict):
+                raise SettingsError(f"--set {override!r}: {section!r} is not a section")
+        target[name] = _parse(text.strip())
+    return content
+
+
+def _parse(text: str) -> Any:
+    """A TOML value, or the text itself when it is not one."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _first_line(error: ValidationError) -> str:
+    """All problems on one line: key, what is wrong, the value given."""
+    problems = []
+    for problem in error.errors(include_url=False):
+        key = ".".join(str(part) for part in problem["loc"])
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            message = "unknown setting"
+        given = "" if isinstance(problem["input"], dict | BaseModel) else f", got {problem['input']!r}"
+        if problem["type"] == "value_error":
+            given = ""
+        problems.append(f"{key}: {message}{given}" if key else f"{message}{given}")
+    return "; ".join(problems)

@@ -1,0 +1,19 @@
+"""Errors a user can do something about; the command line prints them as one line."""
+
+
+class RecsysError(Exception):
+    """A failure with a message for the user: exit code 1."""
+
+    exit_code = 1
+
+
+class SettingsError(RecsysError):
+    """A wrong setting, path, column, date or argument; nothing was written: exit code 2."""
+
+    exit_code = 2
+
+
+class AuditError(RecsysError):
+    """The audit refused to publish; the run before stays current: exit code 3."""
+
+    exit_code = 3

@@ -1,0 +1,249 @@
+"""The sections of the settings, one class each; `config.py` puts them together and loads them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+EventFormat = Literal["parquet", "csv", "json", "orc", "table", "recbole"]
+
+
+def _expand(path: str) -> str:
+    expanded = os.path.expandvars(Path(path).expanduser().as_posix() if path.startswith("~") else path)
+    if "$" in expanded:
+        raise ValueError(f"{path!r} names an environment variable that is not set")
+    return expanded
+
+
+SourcePath = Annotated[str, AfterValidator(_expand), Field(min_length=1)]
+
+
+class Section(BaseModel):
+    """Base of every settings section: unknown keys are refused, values never change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class StorageSettings(Section):
+    """Where runs are written and published."""
+
+    root: SourcePath = Field(
+        description="Folder that holds all runs and the pointer to the current one; any path Spark can write."
+    )
+    lease_ttl_s: int = Field(
+        600, ge=10, description="Seconds without a heartbeat after which another night may take over the root."
+    )
+
+
+class SparkSettings(Section):
+    """The Spark session. Under spark-submit the master comes from there and `master` is ignored."""
+
+    master: str = Field(
+        "local[2,4]",
+        description="Spark master when not started by spark-submit; `local[cores,retries]` retries a lost worker.",
+    )
+    driver_memory: str = Field(
+        "4g", pattern=r"^\d+[kmgt]$", description="Java heap of the driver when not started by spark-submit."
+    )
+    shuffle_partitions: int = Field(
+        64, ge=1, description="Partitions of a shuffle; a few times the cores of the cluster."
+    )
+    conf: dict[str, str] = Field(
+        default_factory=dict, description="Any further Spark settings, passed through as they are."
+    )
+
+
+class Source(Section):
+    """One input in any format Spark reads."""
+
+    path: SourcePath = Field(description="Path, glob, or table name when `format` is `table`.")
+    format: EventFormat = Field(
+        "parquet", description="`recbole` reads tab-separated atomic files with `name:type` headers."
+    )
+    options: dict[str, str] = Field(
+        default_factory=dict, description="Options of the Spark reader, for example `sep` for CSV."
+    )
+
+
+class EventColumns(Section):
+    """Which input column is what."""
+
+    user: str = Field("user_id", description="Column of the user id (string or integer).")
+    item: str = Field("item_id", description="Column of the item id (string or integer).")
+    rating: str | None = Field(
+        None, description="Column of the rating; none means every event counts as its event weight."
+    )
+    event_type: str | None = Field(None, description="Column of the event type, for example view, cart, purchase.")
+    timestamp: str | None = Field(
+        None, description="Column of the event time: a timestamp, a date, ISO 8601 text, or a number since the epoch."
+    )
+
+
+class EventSettings(Source):
+    """The interactions to learn from."""
+
+    columns: EventColumns = EventColumns()
+    incremental: bool = Field(
+        False, description="True: the input holds only new events, merged with the interactions kept by the run before."
+    )
+    timestamp_unit: Literal["s", "ms", "us"] = Field("s", description="Unit of numeric timestamps.")
+    timezone: str = Field("UTC", description="Zone of timestamps that carry none, and of the run date's midnight.")
+    earliest: str = Field("1970-01-02", description="Events before this day are quarantined as `timestamp_too_old`.")
+    max_id_bytes: int = Field(
+        1024, ge=1, le=65536, description="Longest user or item id, in UTF-8 bytes; longer ones are quarantined."
+    )
+    max_quarantined_share: float = Field(
+        0.05, ge=0, le=1, description="Share of quarantined rows above which the run stops with nothing published."
+    )
+
+
+class EntitySettings(Source):
+    """An optional table of items or users: they exist before their first event."""
+
+    id: str = Field(description="Column of the id.")
+    attributes: dict[str, str] = Field(
+        default_factory=dict, description="Attributes to keep, name = input column, for example `title`."
+    )
+
+
+class FeedbackSettings(Section):
+    """How events become one rating between 0 and 1 for each user-item pair."""
+
+    kind: Literal["explicit", "implicit"] = Field(
+        "explicit", description="`explicit`: ratings; `implicit`: weighted events."
+    )
+    range: tuple[float, float] | None = Field(
+        None,
+        description="Lowest and highest value, scaled to 0 and 1. None: the observed range of explicit ratings, kept "
+        "from night to night; zero to the largest event weight for implicit feedback.",
+    )
+    lowest: float = Field(
+        0.0, ge=0, lt=1, description="What the lowest explicit rating becomes; above 0 it differs from 'unseen'."
+    )
+    duplicates: Literal["last", "max", "sum", "mean"] | None = Field(
+        None,
+        description="One value from several events of a pair. None: `last` for explicit, `sum` for implicit feedback.",
+    )
+    event_weights: dict[str, float] = Field(
+        default_factory=dict,
+        description="Weight of each event type; types not listed are quarantined. Empty: all types weigh 1.",
+    )
+    half_life_days: float | None = Field(
+        None, gt=0, description="Age in days at which an implicit event counts half; none means no decay."
+    )
+
+    @property
+    def duplicate_policy(self) -> str:
+        """The policy in force, the default of the kind of feedback filled in."""
+        return self.duplicates or ("last" if self.kind == "explicit" else "sum")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.range is not None and not self.range[0] < self.range[1]:
+            raise ValueError(f"range must rise from lowest to highest, got {list(self.range)}")
+        if any(weight <= 0 for weight in self.event_weights.values()):
+            raise ValueError(f"event_weights must be above 0, got {self.event_weights}")
+        if self.kind == "explicit" and self.half_life_days is not None:
+            raise ValueError("half_life_days applies to implicit feedback only; remove it or set kind = 'implicit'")
+        return self
+
+
+class MatrixSettings(Section):
+    """The sparse user-item matrix."""
+
+    block_users: int = Field(1024, ge=1, le=65536, description="Users in a row block. Results do not depend on it.")
+
+
+class NeighborSettings(Section):
+    """Each user's nearest users by exact Euclidean distance."""
+
+    enabled: bool = Field(
+        True, description="Whether the night finds neighbors; the work grows with the square of the users."
+    )
+    k: int | Literal["all"] = Field(
+        50, description="Neighbors a user; `all` gives the full distance matrix row by row, up to 20,000 users."
+    )
+    weighting: Literal["none", "l2", "center", "tfidf", "bm25"] = Field(
+        "none", description="Weighting of the rows before distances; with `l2` the Euclidean order is the cosine order."
+    )
+    similarity: Literal["inverse", "gaussian"] = Field(
+        "inverse", description="`inverse`: 1 / (1 + d); `gaussian`: exp(-d^2 / (2 bandwidth^2))."
+    )
+    bandwidth: float = Field(1.0, gt=0, description="Bandwidth of the gaussian similarity, in units of distance.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.k != "all" and self.k < 1:
+            raise ValueError(f"k must be 1 or more, or 'all', got {self.k}")
+        return self
+
+
+class ModelSettings(Section):
+    """The embedding model and its training, on the driver."""
+
+    loss: Literal["mse", "bpr", "bce"] = Field(
+        "bpr", description="`mse` predicts ratings; `bpr` and `bce` rank, against sampled negatives."
+    )
+    embedding_dim: int = Field(64, ge=1, le=4096, description="Latent size of users and items.")
+    epochs: int = Field(60, ge=1, description="Most epochs; early stopping usually ends before.")
+    patience: int = Field(5, ge=1, description="Epochs without a better validation NDCG before training stops.")
+    batch_size: int = Field(2048, ge=1, description="Interactions in a step.")
+    learning_rate: float = Field(0.002, gt=0, description="Step size of Adam.")
+    l2: float = Field(1e-6, ge=0, description="L2 penalty on the embeddings of a batch, per sample.")
+    negatives: int = Field(4, ge=1, description="Sampled negatives for each positive (`bpr`, `bce`).")
+    min_user_interactions: int = Field(
+        1, ge=1, description="Users with fewer are not trained; they get the fallback tier."
+    )
+    min_item_interactions: int = Field(
+        1, ge=1, description="Items with fewer are not trained and not recommended by the model."
+    )
+    validation_users: int = Field(20_000, ge=1, description="Most users whose validation NDCG steers early stopping.")
+    warm_start: bool = Field(True, description="Start from the embeddings of the run before when there is one.")
+
+
+class RecommendSettings(Section):
+    """The lists."""
+
+    model: Literal["embedding", "neighbors"] = Field("embedding", description="What scores the items.")
+    top_k: int = Field(10, ge=1, le=10_000, description="Items in a list.")
+    exclude_seen: bool = Field(True, description="Leave out items the user already has.")
+    shrinkage: float = Field(
+        1.0, ge=0, description="Pulls neighbor scores that rest on little similarity towards 0 (`neighbors`, explicit)."
+    )
+
+
+class SimilarSettings(Section):
+    """Lists of similar users and items by embedding distance."""
+
+    users: bool = Field(True, description="Write `similar_users`; the work grows with the square of the users.")
+    items: bool = Field(True, description="Write `similar_items`.")
+    top_k: int = Field(10, ge=1, le=10_000, description="Entries in a list.")
+
+
+class EvaluateSettings(Section):
+    """The hold-out and the metrics."""
+
+    split: Literal["last", "random"] = Field(
+        "last",
+        description="`last`: each user's last item by time tests, the one before validates; `random`: a share.",
+    )
+    share: float = Field(
+        0.1, gt=0, lt=0.5, description="Share of pairs for testing, and as much again for validation (`random`)."
+    )
+    ks: tuple[int, ...] = Field((5, 10, 20), min_length=1, description="List lengths at which metrics are computed.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if min(self.ks) < 1 or list(self.ks) != sorted(set(self.ks)):
+            raise ValueError(f"ks must be rising whole numbers from 1, got {list(self.ks)}")
+        return self
+
+
+class AuditSettings(Section):
+    """What must hold before lists are published; a failed audit ends with exit code 3."""
+
+    min_user_coverage: float = Field(0.99, ge=0, le=1, description="Share of users with a list of at least one item.")
+    max_underfilled_share: float = Field(1.0, ge=0, le=1, description="Share of lists shorter than they could be.")

@@ -1,0 +1,222 @@
+"""Every table of a run: name, columns, key. `docs/tables.md` is generated from here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pyspark.sql.types import (
+    ArrayType,
+    BinaryType,
+    DataType,
+    DoubleType,
+    FloatType,
+    IntegerType,
+    LongType,
+    MapType,
+    StringType,
+    StructField,
+    StructType,
+    TimestampType,
+)
+
+STRING, INTEGER, LONG, FLOAT, DOUBLE = StringType(), IntegerType(), LongType(), FloatType(), DoubleType()
+BINARY, TIMESTAMP = BinaryType(), TimestampType()
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its name, Spark type and meaning; `nullable` only where null means something."""
+
+    name: str
+    type: DataType
+    meaning: str
+    nullable: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a run. `published` tables are for readers, the others are the run's own."""
+
+    name: str
+    meaning: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    published: bool = False
+    schema: StructType = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        fields = [StructField(column.name, column.type, column.nullable) for column in self.columns]
+        object.__setattr__(self, "schema", StructType(fields))
+
+
+EVENTS = Table(
+    "events",
+    "The input as read, one row an input row, each with its verdict. Rows: accepted + later + quarantined.",
+    (
+        Column("user_id", STRING, "External id of the user.", nullable=True),
+        Column("item_id", STRING, "External id of the item.", nullable=True),
+        Column("rating", DOUBLE, "Observed rating, unscaled; null for implicit events without one.", nullable=True),
+        Column("event_type", STRING, "Type of the event, such as view or purchase.", nullable=True),
+        Column("occurred_at", TIMESTAMP, "When the event happened.", nullable=True),
+        Column("status", STRING, "`accepted`, `later` (after the run date, kept for a later run) or `quarantined`."),
+        Column("reasons", ArrayType(STRING, False), "Why the row was quarantined; empty otherwise."),
+        Column("row", STRING, "The input row as JSON, for quarantined rows only.", nullable=True),
+    ),
+    key=(),
+)
+
+QUARANTINE = Table(
+    "quarantine",
+    "Rejected input rows with all their reasons.",
+    (
+        Column("row", STRING, "The input row as JSON."),
+        Column("reasons", ArrayType(STRING, False), "Every rule the row broke."),
+    ),
+    key=(),
+    published=True,
+)
+
+USERS = Table(
+    "users",
+    "The user index: contiguous, kept from night to night, new users appended.",
+    (
+        Column("user_idx", INTEGER, "Position of the user, 0 to users - 1."),
+        Column("user_id", STRING, "External id."),
+        Column("attributes", MapType(STRING, STRING), "Attributes mapped in the settings; empty when none."),
+    ),
+    key=("user_idx",),
+    published=True,
+)
+
+ITEMS = Table(
+    "items",
+    "The item index: contiguous, kept from night to night, new items appended.",
+    (
+        Column("item_idx", INTEGER, "Position of the item, 0 to items - 1."),
+        Column("item_id", STRING, "External id."),
+        Column("attributes", MapType(STRING, STRING), "Attributes mapped in the settings, such as `title`."),
+    ),
+    key=("item_idx",),
+    published=True,
+)
+
+INTERACTIONS = Table(
+    "interactions",
+    "One row a user-item pair: what the models learn from.",
+    (
+        Column("user_idx", INTEGER, "Position of the user."),
+        Column("item_idx", INTEGER, "Position of the item."),
+        Column("rating", FLOAT, "Rating between 0 and 1."),
+        Column("value", DOUBLE, "The rating before scaling; a later night merges new events into it."),
+        Column("event_count", LONG, "Events behind the pair."),
+        Column("last_at", TIMESTAMP, "Time of the newest event; null without timestamps.", nullable=True),
+        Column("last_at_by_type", MapType(STRING, TIMESTAMP), "Time of the newest event of each type."),
+        Column("split", STRING, "`train`, `validation` or `test`."),
+    ),
+    key=("user_idx", "item_idx"),
+)
+
+USER_BLOCKS = Table(
+    "user_blocks",
+    "The sparse user-item matrix as CSR row blocks: `block_users` consecutive users a row.",
+    (
+        Column("block_id", INTEGER, "Position of the block: first user divided by the users of a block."),
+        Column("first_user_idx", INTEGER, "Position of the first user."),
+        Column("user_ids", ArrayType(STRING, False), "External ids of the users of the block, in order."),
+        Column("indptr", BINARY, "int64, users + 1: where each user's entries start."),
+        Column("indices", BINARY, "int32: item positions, ascending for each user."),
+        Column("ratings", BINARY, "float32: ratings between 0 and 1; stored zeros stay stored."),
+        Column("splits", BINARY, "uint8: 0 train, 1 validation, 2 test."),
+    ),
+    key=("block_id",),
+)
+
+USER_NEIGHBORS = Table(
+    "user_neighbors",
+    "Each user's nearest users by exact Euclidean distance over the (weighted) behavior vectors.",
+    (
+        Column("user_idx", INTEGER, "Position of the user."),
+        Column("neighbor_idx", INTEGER, "Position of the neighbor."),
+        Column("distance", DOUBLE, "Euclidean distance; smaller is nearer."),
+        Column("similarity", FLOAT, "Similarity made of the distance; larger is nearer."),
+        Column("rank", INTEGER, "1 is the nearest."),
+    ),
+    key=("user_idx", "rank"),
+)
+
+USER_EMBEDDINGS = Table(
+    "user_embeddings",
+    "The users' side of the model in blocks that match `user_blocks`.",
+    (
+        Column("block_id", INTEGER, "Position of the block."),
+        Column("vectors", BINARY, "float32, users x dims: scores are products with the item vectors."),
+        Column("is_trained", BINARY, "uint8, a user: 1 when the user has an embedding, 0 for the fallback."),
+    ),
+    key=("block_id",),
+)
+
+RECOMMENDATIONS = Table(
+    "recommendations",
+    "The product: each user's best items, best first, so that the position is the rank.",
+    (
+        Column("user_id", STRING, "External id of the user."),
+        Column("item_ids", ArrayType(STRING, False), "External ids of the items, best first."),
+        Column("scores", ArrayType(FLOAT, False), "Scores of the items; comparable within a list."),
+        Column("tier", STRING, "Where the list comes from: `embedding`, `neighbors` or `popularity`."),
+    ),
+    key=("user_id",),
+    published=True,
+)
+
+SIMILAR_USERS = Table(
+    "similar_users",
+    "Each user's most similar users by embedding distance.",
+    (
+        Column("user_id", STRING, "External id of the user."),
+        Column("similar_user_ids", ArrayType(STRING, False), "External ids, nearest first."),
+        Column("distances", ArrayType(DOUBLE, False), "Euclidean distances of the embeddings, rising."),
+    ),
+    key=("user_id",),
+    published=True,
+)
+
+SIMILAR_ITEMS = Table(
+    "similar_items",
+    "Each item's most similar items by embedding distance.",
+    (
+        Column("item_id", STRING, "External id of the item."),
+        Column("similar_item_ids", ArrayType(STRING, False), "External ids, nearest first."),
+        Column("distances", ArrayType(DOUBLE, False), "Euclidean distances of the embeddings, rising."),
+    ),
+    key=("item_id",),
+    published=True,
+)
+
+METRICS = Table(
+    "metrics",
+    "Ranking metrics of the hold-out, from a fit that has not seen it, beside popularity.",
+    (
+        Column("model", STRING, "`embedding`, `neighbors` or `popularity`."),
+        Column("metric", STRING, "Name of the metric, such as `ndcg`."),
+        Column("k", INTEGER, "Length of the lists measured."),
+        Column("value", DOUBLE, "Mean over the users with held-out items; a share of items for `item_coverage`."),
+        Column("users", LONG, "Users measured."),
+    ),
+    key=("model", "metric", "k"),
+    published=True,
+)
+
+TABLES: tuple[Table, ...] = (
+    EVENTS,
+    QUARANTINE,
+    USERS,
+    ITEMS,
+    INTERACTIONS,
+    USER_BLOCKS,
+    USER_NEIGHBORS,
+    USER_EMBEDDINGS,
+    RECOMMENDATIONS,
+    SIMILAR_USERS,
+    SIMILAR_ITEMS,
+    METRICS,
+)
