@@ -5,6 +5,8 @@ class RecsysError(Exception):
     """A failure with a message for the user: exit code 1."""
 
     exit_code = 1
+    is_unexpected = False
+    """Whether to show where it came from: the cause is none of these errors."""
 
 
 class SettingsError(RecsysError):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -18,6 +20,15 @@ def _expand(path: str) -> str:
     return expanded
 
 
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        raise ValueError(f"{name!r} is not a time zone; use a name such as 'UTC' or 'Europe/Berlin'") from error
+    return name
+
+
+TimeZone = Annotated[str, AfterValidator(_known_zone)]
 SourcePath = Annotated[str, AfterValidator(_expand), Field(min_length=1)]
 
 
@@ -90,8 +101,8 @@ class EventSettings(Source):
         False, description="True: the input holds only new events, merged with the interactions kept by the run before."
     )
     timestamp_unit: Literal["s", "ms", "us"] = Field("s", description="Unit of numeric timestamps.")
-    timezone: str = Field("UTC", description="Zone of timestamps that carry none, and of the run date's midnight.")
-    earliest: str = Field("1970-01-02", description="Events before this day are quarantined as `timestamp_too_old`.")
+    timezone: TimeZone = Field("UTC", description="Zone of timestamps that carry none, and of the run date's midnight.")
+    earliest: datetime.date = Field(datetime.date(1970, 1, 2), description="Events before this day are quarantined.")
     max_id_bytes: int = Field(
         1024, ge=1, le=65536, description="Longest user or item id, in UTF-8 bytes; longer ones are quarantined."
     )
@@ -155,6 +166,7 @@ class MatrixSettings(Section):
     """The sparse user-item matrix."""
 
     block_users: int = Field(1024, ge=1, le=65536, description="Users in a row block. Results do not depend on it.")
+    shard_mb: int = Field(1024, ge=1, description="Largest candidate file a task maps. Results do not depend on it.")
 
 
 class NeighborSettings(Section):

@@ -69,6 +69,7 @@ QUARANTINE = Table(
     "quarantine",
     "Rejected input rows with all their reasons.",
     (
+        Column("source", STRING, "`events`, `items` or `users`."),
         Column("row", STRING, "The input row as JSON."),
         Column("reasons", ArrayType(STRING, False), "Every rule the row broke."),
     ),
@@ -144,14 +145,23 @@ USER_NEIGHBORS = Table(
     key=("user_idx", "rank"),
 )
 
+_EMBEDDING_COLUMNS = (
+    Column("block_id", INTEGER, "Position of the block."),
+    Column("vectors", BINARY, "float32, users x dims: scores are products with the item vectors."),
+    Column("is_trained", BINARY, "uint8, a user: 1 when the user has an embedding, 0 for the fallback."),
+)
+
 USER_EMBEDDINGS = Table(
     "user_embeddings",
     "The users' side of the model in blocks that match `user_blocks`.",
-    (
-        Column("block_id", INTEGER, "Position of the block."),
-        Column("vectors", BINARY, "float32, users x dims: scores are products with the item vectors."),
-        Column("is_trained", BINARY, "uint8, a user: 1 when the user has an embedding, 0 for the fallback."),
-    ),
+    _EMBEDDING_COLUMNS,
+    key=("block_id",),
+)
+
+SELECTION_EMBEDDINGS = Table(
+    "selection_embeddings",
+    "The users' side of the fit that has not seen the hold-out: what the metrics are measured with.",
+    _EMBEDDING_COLUMNS,
     key=("block_id",),
 )
 
@@ -215,6 +225,7 @@ TABLES: tuple[Table, ...] = (
     USER_BLOCKS,
     USER_NEIGHBORS,
     USER_EMBEDDINGS,
+    SELECTION_EMBEDDINGS,
     RECOMMENDATIONS,
     SIMILAR_USERS,
     SIMILAR_ITEMS,

@@ -1,0 +1,1 @@
+"""Models: the only package that imports Keras. Takes and gives NumPy arrays."""

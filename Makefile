@@ -1,0 +1,94 @@
+# `make help` lists what there is.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+RUN_DATE ?=
+# The first Python that runs and fits; a name on the PATH alone proves nothing.
+FIND_PYTHON = for python in python3 python3.12 python3.13 python3.11; do \
+	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && break; \
+	python=; done; \
+	[ -n "$$python" ] || { echo "Python 3.11, 3.12 or 3.13 was not found: install one, for example with 'apt-get install python3'" >&2; exit 1; }
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+.PHONY: run
+run: check $(VENV)/.run data ## Run the whole night on MovieLens-100K in local mode (RUN_DATE=2026-11-23 for another night)
+	@$(BIN)/recsys-spark run --settings conf/demo.toml $(if $(RUN_DATE),--run-date $(RUN_DATE))
+
+.PHONY: test
+test: check $(VENV)/.dev ## Run all tests
+	@$(BIN)/python -m pytest
+
+.PHONY: cluster-test
+cluster-test: check $(VENV)/.dev data ## Run the night on a standalone cluster of two workers and compare it with local mode
+	@$(BIN)/python tests/cluster/compare.py
+
+.PHONY: lint
+lint: $(VENV)/.dev ## Check style, layers and formatting
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+.PHONY: types
+types: $(VENV)/.dev ## Check types
+	@$(BIN)/mypy
+
+.PHONY: format
+format: $(VENV)/.dev ## Format the code
+	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
+
+.PHONY: docs
+docs: $(VENV)/.dev ## Write docs/tables.md and docs/settings.md anew
+	@$(BIN)/python docs/generate.py
+
+.PHONY: package
+package: $(VENV)/.dev ## Build the wheel and the executors' archive into dist/
+	@$(BIN)/python examples/package_executors.py
+
+.PHONY: setup
+setup: check $(VENV)/.dev ## Make .venv with everything, for development
+	@echo "$(VENV) is ready"
+
+.PHONY: lock
+lock: $(VENV)/.dev ## Resolve the locked dependencies anew
+	@set -- --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+		--no-annotate --no-header --upgrade --quiet; \
+	$(BIN)/uv pip compile pyproject.toml --extra driver --group dev "$$@" -o requirements/dev.txt; \
+	$(BIN)/uv pip compile pyproject.toml --extra driver --group build -c requirements/dev.txt "$$@" -o requirements/run.txt; \
+	$(BIN)/uv pip compile pyproject.toml -c requirements/dev.txt --no-emit-package pyspark --no-emit-package py4j \
+		"$$@" -o requirements/executor.txt
+
+.PHONY: clean
+clean: ## Remove the environment, caches and demo runs
+	@rm -rf $(VENV) var dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# Java is looked for before anything is installed or started.
+.PHONY: check
+check:
+	@$(FIND_PYTHON); $$python recsys_spark/java.py
+
+.PHONY: data
+data: $(VENV)/.run-or-dev
+	@$(BIN)/python examples/fetch_movielens.py
+
+.PHONY: $(VENV)/.run-or-dev
+$(VENV)/.run-or-dev:
+	@[ -e $(VENV)/.dev ] || $(MAKE) --no-print-directory $(VENV)/.run
+
+$(VENV)/.run: requirements/run.txt pyproject.toml
+	@$(FIND_PYTHON); [ -x $(BIN)/python ] || $$python -m venv $(VENV)
+	@echo "Installing the locked dependencies into $(VENV), about 2 GB; this takes some minutes the first time."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/run.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt pyproject.toml
+	@$(FIND_PYTHON); [ -x $(BIN)/python ] || $$python -m venv $(VENV)
+	@echo "Installing the locked development dependencies into $(VENV), about 2 GB; this takes some minutes the first time."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@ $(VENV)/.run

@@ -1,0 +1,29 @@
+"""Scores every user against every item and writes the best."""
+
+from __future__ import annotations
+
+import sys
+
+from recsys_spark.audit import Facts
+from recsys_spark.blockwise.items import distribute_ids
+from recsys_spark.blockwise.lists import recommend
+from recsys_spark.config import Settings
+from recsys_spark.scoring import list_scorer
+from recsys_spark.storage.run_storage import RunStorage
+from recsys_spark.tables import ITEMS, RECOMMENDATIONS
+
+
+def run(storage: RunStorage, settings: Settings) -> Facts:
+    """Write `recommendations`."""
+    blocks, scorer = list_scorer(storage, settings, "model")
+    item_ids = distribute_ids(storage.spark, storage.fetch(ITEMS, storage.scratch), "item", storage.scratch / "ids")
+    lists = recommend(blocks, scorer, item_ids, settings.recommend.top_k, settings.recommend.exclude_seen)
+    count = storage.write(RECOMMENDATIONS, lists)
+    tiers = storage.read(RECOMMENDATIONS).groupBy("tier").count().collect()
+    return {"users": count, "tiers": {row["tier"]: row["count"] for row in tiers}}
+
+
+if __name__ == "__main__":
+    from recsys_spark.cli import main
+
+    sys.exit(main(["recommend", *sys.argv[1:]]))

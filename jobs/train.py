@@ -1,0 +1,28 @@
+"""Trains the embedding model on the driver: once to measure and to find the epochs, once on everything."""
+
+from __future__ import annotations
+
+import sys
+
+from recsys_spark.audit import Facts
+from recsys_spark.config import Settings
+from recsys_spark.storage.run_storage import RunStorage
+
+
+def run(storage: RunStorage, settings: Settings) -> Facts:
+    """Write `selection` (has not seen the hold-out) and `model` (has seen everything), and their users' blocks."""
+    from recsys_spark import learning  # TensorFlow takes seconds to import; only this step needs it
+
+    start = learning.earlier_fit(storage, settings, "selection")
+    selection = learning.fit_selection(storage, settings, start)
+    learning.keep_fit(storage, settings, "selection", selection)
+    earlier = learning.earlier_fit(storage, settings, "model")
+    model = learning.fit_everything(storage, settings, earlier, selection.best_epoch)
+    learning.keep_fit(storage, settings, "model", model)
+    return learning.training_facts(selection, model, settings, is_warm=start is not None)
+
+
+if __name__ == "__main__":
+    from recsys_spark.cli import main
+
+    sys.exit(main(["train", *sys.argv[1:]]))

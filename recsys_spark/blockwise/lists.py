@@ -1,0 +1,81 @@
+"""Every user's list: a scorer over the blocks, as recommendations with external ids or as lists to measure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame
+from pyspark.sql.types import ArrayType, IntegerType, StructField, StructType
+
+from recsys_spark.blockwise.blocks import TEST, TRAIN, VALIDATION, items_in_splits, lists_of, user_positions
+from recsys_spark.blockwise.files import MappedStrings
+from recsys_spark.blockwise.plan import Block, map_blocks
+from recsys_spark.blockwise.scorers import Scorer
+from recsys_spark.kernels.csr import IndexLists
+from recsys_spark.kernels.topk import TopK
+from recsys_spark.tables import RECOMMENDATIONS
+
+_POSITIONS = ArrayType(IntegerType(), containsNull=False)
+MEASURED_LISTS = StructType(
+    [
+        StructField("user_idx", IntegerType(), nullable=False),
+        StructField("item_idxs", _POSITIONS, nullable=False),
+        StructField("relevant_idxs", _POSITIONS, nullable=False),
+    ]
+)
+"""Lists to measure: what was recommended, best first, beside what was held out, ascending."""
+
+
+def recommend(
+    blocks: DataFrame, scorer: Scorer, item_ids: MappedStrings, k: int, exclude_seen: bool = True
+) -> DataFrame:
+    """The table `recommendations`: k best items of each user of `blocks`, seen items (all splits) left out.
+
+    Memory of a task: its block, one tile of scores and 12 bytes x k x users of the block.
+    """
+    splits = (TRAIN, VALIDATION, TEST) if exclude_seen else ()
+
+    def score(block: Block) -> pa.RecordBatch:
+        best, tiers = scorer(block, items_in_splits(block, splits), k)
+        lists, scores = packed_lists(best)
+        ids = item_ids.load().take(pa.array(lists.indices)).combine_chunks().cast(pa.string())
+        columns = [
+            block.column("user_ids").flatten(),
+            lists_of(lists, ids),
+            lists_of(lists, pa.array(scores)),
+            pa.array(tiers.tolist(), pa.string()),
+        ]
+        return pa.record_batch(columns, names=RECOMMENDATIONS.schema.names)
+
+    return map_blocks(blocks, score, RECOMMENDATIONS.schema)
+
+
+def measure_lists(blocks: DataFrame, scorer: Scorer, k: int) -> DataFrame:
+    """Lists for users with held-out (test) items, items of the train and validation splits left out."""
+
+    def score(block: Block) -> pa.RecordBatch:
+        best, _ = scorer(block, items_in_splits(block, (TRAIN, VALIDATION)), k)
+        relevant = items_in_splits(block, (TEST,))
+        has_relevant = np.diff(relevant.indptr) > 0
+        kept = TopK(best.indices[has_relevant], best.scores[has_relevant])
+        lists, _ = packed_lists(kept)
+        sizes = np.diff(relevant.indptr)[has_relevant]
+        relevant = IndexLists(np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64), relevant.indices)
+        columns = [
+            pa.array(user_positions(block)[has_relevant]),
+            lists_of(lists, pa.array(lists.indices.astype(np.int32))),
+            lists_of(relevant, pa.array(relevant.indices)),
+        ]
+        return pa.record_batch(columns, names=MEASURED_LISTS.names)
+
+    return map_blocks(blocks, score, MEASURED_LISTS)
+
+
+def packed_lists(best: TopK) -> tuple[IndexLists, NDArray[Any]]:
+    """The lists without their padding, one after the other, and their scores."""
+    is_item = best.indices >= 0
+    indptr = np.concatenate([[0], np.cumsum(is_item.sum(axis=1))]).astype(np.int64)
+    return IndexLists(indptr, best.indices[is_item]), best.scores[is_item]

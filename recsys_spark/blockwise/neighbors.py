@@ -1,0 +1,128 @@
+"""Each user's nearest users by exact Euclidean distance over the behavior vectors, by blocks.
+
+d(u, v) = sqrt(sum_i (u_i - v_i)^2) over all items, unrated ones being 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from recsys_spark.blockwise.blocks import binary_cell, user_positions
+from recsys_spark.blockwise.plan import Block, map_blocks
+from recsys_spark.blockwise.user_rows import UserRows
+from recsys_spark.errors import SettingsError
+from recsys_spark.kernels.distances import nearest_rows
+from recsys_spark.kernels.topk import TopK, merge_top_k
+from recsys_spark.tables import USER_NEIGHBORS
+
+_NEIGHBOR_BLOCKS = "block_id int, neighbor_indptr binary, neighbor_indices binary, similarities binary"
+
+MOST_USERS_FOR_ALL = 20_000
+"""All neighbors of m users are m x (m - 1) rows: 400 million for this many."""
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """Similarity of a distance: 1 / (1 + d), or exp(-d^2 / (2 bandwidth^2))."""
+
+    kind: Literal["inverse", "gaussian"]
+    bandwidth: float
+
+    def of(self, distances: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Similarities in 0-1 of distances of any shape."""
+        if self.kind == "inverse":
+            return (1.0 / (1.0 + distances)).astype(np.float32)
+        return np.exp(-np.square(distances / self.bandwidth) / 2.0).astype(np.float32)
+
+
+def neighbor_count(k: int | Literal["all"], n_users: int) -> int:
+    """Neighbors to keep a user: `k`, or all others.
+
+    Raises:
+        SettingsError: for `all` of more users than a full matrix is sensible for.
+    """
+    if k != "all":
+        return min(k, max(n_users - 1, 1))
+    if n_users > MOST_USERS_FOR_ALL:
+        raise SettingsError(
+            f"neighbors.k = 'all' writes users x (users - 1) rows, {n_users * (n_users - 1):,} for {n_users:,} users; "
+            f"it is refused above {MOST_USERS_FOR_ALL:,} users: set neighbors.k to a number"
+        )
+    return max(n_users - 1, 1)
+
+
+def find_neighbors(blocks: DataFrame, rows: UserRows, k: int, similarity: Similarity) -> DataFrame:
+    """The table `user_neighbors`: k nearest users of each user of `blocks`, ties by the smaller position.
+
+    Memory of a task: its block, one tile of candidates and 16 bytes x k x users of the block.
+    """
+
+    def search(block: Block) -> pa.RecordBatch:
+        return _neighbor_rows(nearest_users(block, rows, k), user_positions(block), similarity)
+
+    return map_blocks(blocks, search, USER_NEIGHBORS.schema)
+
+
+def nearest_users(block: Block, rows: UserRows, k: int) -> TopK:
+    """The k nearest users of each user of a block, over all shards."""
+    queries, ids = rows.of(block), user_positions(block)
+    found = None
+    for shard in rows.shards:
+        nearest = nearest_rows(queries, ids, shard.load(rows.n_items), shard.first_user, k)
+        found = nearest if found is None else merge_top_k(found, nearest, k, largest=False)
+    assert found is not None  # noqa: S101 - there is at least one shard
+    return found
+
+
+def attach_neighbors(blocks: DataFrame, neighbors: DataFrame) -> DataFrame:
+    """Blocks of `user_blocks` with their users' neighbors beside them.
+
+    Adds `neighbor_indptr`, `neighbor_indices` (nearest first) and `similarities`, in binary columns.
+    """
+    spans = blocks.select("block_id", "first_user_idx", (F.octet_length("indptr") / 8 - 1).cast("int").alias("users"))
+    # The first block is the longest: only the last one may hold fewer users.
+    longest = spans.agg(F.max("users").alias("block_users"))
+    placed = neighbors.crossJoin(F.broadcast(longest)).select(
+        F.floor(F.col("user_idx") / F.col("block_users")).cast("int").alias("block_id"),
+        "user_idx",
+        "rank",
+        "neighbor_idx",
+        "similarity",
+    )
+    packed = spans.groupBy("block_id").cogroup(placed.groupBy("block_id")).applyInArrow(_pack, _NEIGHBOR_BLOCKS)
+    return blocks.join(packed, on="block_id", how="inner")
+
+
+def _pack(span: pa.Table, neighbors: pa.Table) -> pa.Table:
+    first, users = (span.column(name)[0].as_py() for name in ("first_user_idx", "users"))
+    neighbors = neighbors.sort_by([("user_idx", "ascending"), ("rank", "ascending")])
+    counts = np.bincount(neighbors.column("user_idx").to_numpy() - first, minlength=users)
+    indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    arrays = {
+        "neighbor_indptr": indptr,
+        "neighbor_indices": neighbors.column("neighbor_idx").to_numpy().astype(np.int32),
+        "similarities": neighbors.column("similarity").to_numpy().astype(np.float32),
+    }
+    binaries = {name: binary_cell(array) for name, array in arrays.items()}
+    return pa.table({"block_id": span.column("block_id"), **binaries})
+
+
+def _neighbor_rows(nearest: TopK, users: NDArray[np.int32], similarity: Similarity) -> pa.RecordBatch:
+    is_neighbor = nearest.indices >= 0
+    ranks = np.broadcast_to(np.arange(1, nearest.indices.shape[1] + 1, dtype=np.int32), nearest.indices.shape)
+    distances = nearest.scores[is_neighbor]
+    columns = [
+        np.repeat(users, is_neighbor.sum(axis=1)),
+        nearest.indices[is_neighbor].astype(np.int32),
+        distances,
+        similarity.of(distances),
+        ranks[is_neighbor],
+    ]
+    return pa.record_batch([pa.array(column) for column in columns], names=USER_NEIGHBORS.schema.names)

@@ -1,0 +1,142 @@
+"""What scores the items for a block of users: the embedding model, the nearest users, or popularity.
+
+A scorer is pickled to the workers: it holds names of distributed files and plain values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_spark.blockwise.blocks import array_of
+from recsys_spark.blockwise.files import MappedArray
+from recsys_spark.blockwise.plan import Block
+from recsys_spark.blockwise.user_rows import UserRows
+from recsys_spark.kernels.csr import IndexLists
+from recsys_spark.kernels.neighbor_scoring import score_from_neighbors
+from recsys_spark.kernels.scoring import score_top_k
+from recsys_spark.kernels.topk import TopK, merge_top_k
+
+
+class Scored(NamedTuple):
+    """The best items of each user of a block (positions, -1 padded) and where each list comes from."""
+
+    best: TopK
+    tiers: NDArray[Any]
+
+
+class Scorer(Protocol):
+    """Scores all items for the users of a block and keeps the k best that are not excluded."""
+
+    def __call__(self, block: Block, excluded: IndexLists, k: int) -> Scored:
+        """The k best items of each user; `excluded` holds item positions."""
+        ...
+
+
+@dataclass(frozen=True)
+class ItemShard:
+    """Consecutive candidates: their vectors, (n, dims) float32; the first's place among all candidates."""
+
+    first: int
+    vectors: MappedArray
+
+
+@dataclass(frozen=True)
+class ItemVectors:
+    """The items that can be recommended, by ascending item position.
+
+    `positions`: item position of each candidate; `places`: candidate of each item position, -1 for none.
+    """
+
+    shards: tuple[ItemShard, ...]
+    positions: MappedArray
+    places: MappedArray
+
+    def best(self, users: NDArray[np.float32], excluded: IndexLists, k: int) -> TopK:
+        """The k items with the largest products, as item positions."""
+        masked = _as_candidates(excluded, self.places.load())
+        found = None
+        for shard in self.shards:
+            best = score_top_k(users, shard.vectors.load(), masked, k, first_item=shard.first)
+            found = best if found is None else merge_top_k(found, best, k, largest=True)
+        assert found is not None  # noqa: S101 - there is at least one shard
+        return TopK(_at(self.positions.load(), found.indices), found.scores)
+
+
+@dataclass(frozen=True)
+class EmbeddingScorer:
+    """Products of user and item vectors; blocks carry `vectors` and `is_trained` of `user_embeddings`.
+
+    A user without an embedding has a vector that picks the popularity column out of the item vectors.
+    """
+
+    items: ItemVectors
+
+    def __call__(self, block: Block, excluded: IndexLists, k: int) -> Scored:
+        """The k best items of each user."""
+        users = array_of(block, "vectors", np.float32).reshape(excluded.n_rows, -1)
+        is_trained = array_of(block, "is_trained", np.uint8).astype(bool)
+        return Scored(self.items.best(users, excluded, k), np.where(is_trained, "embedding", "popularity"))
+
+
+@dataclass(frozen=True)
+class PopularityScorer:
+    """The same popularity for everybody; `items` has one dimension."""
+
+    items: ItemVectors
+
+    def __call__(self, block: Block, excluded: IndexLists, k: int) -> Scored:
+        """The k most popular items that are not excluded, for each user."""
+        users = np.ones((excluded.n_rows, 1), np.float32)
+        return Scored(self.items.best(users, excluded, k), np.full(excluded.n_rows, "popularity"))
+
+
+@dataclass(frozen=True)
+class NeighborScorer:
+    """Ratings of the nearest users, weighted by similarity; blocks carry the neighbors of their users.
+
+    Users whose neighbors have nothing new for them get the popularity list.
+    """
+
+    rows: UserRows
+    fallback: PopularityScorer
+    mode: Literal["mean", "sum"]
+    shrinkage: float
+
+    def __call__(self, block: Block, excluded: IndexLists, k: int) -> Scored:
+        """The k best items of each user."""
+        neighbors = IndexLists(
+            array_of(block, "neighbor_indptr", np.int64), array_of(block, "neighbor_indices", np.int32)
+        )
+        similarities = array_of(block, "similarities", np.float32)
+        shard = self.rows.shards[0]
+        best = score_from_neighbors(
+            shard.load(self.rows.n_items), neighbors, similarities, excluded, k, self.mode, self.shrinkage
+        )
+        return _or_else(best, self.fallback(block, excluded, k))
+
+
+def _or_else(best: TopK, fallback: Scored) -> Scored:
+    is_empty = best.indices[:, 0] < 0
+    indices = np.where(is_empty[:, None], fallback.best.indices, best.indices)
+    scores = np.where(is_empty[:, None], fallback.best.scores, best.scores)
+    return Scored(TopK(indices, scores), np.where(is_empty, "popularity", "neighbors"))
+
+
+def _as_candidates(excluded: IndexLists, places: NDArray[np.int32]) -> IndexLists:
+    """Excluded item positions as places among the candidates; items that are no candidates drop out."""
+    found = places[excluded.indices]
+    is_candidate = found >= 0
+    kept_before = np.concatenate([[0], np.cumsum(is_candidate)]).astype(np.int64)
+    return IndexLists(kept_before[excluded.indptr], found[is_candidate])
+
+
+def _at(positions: NDArray[np.int32], places: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Item positions of candidate places, padding kept."""
+    found = np.full(places.shape, -1, np.int64)
+    is_found = places >= 0
+    found[is_found] = positions[places[is_found]]
+    return found

@@ -1,0 +1,114 @@
+"""Similar users and similar items: the nearest by Euclidean distance of their embeddings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame, SparkSession
+
+from recsys_spark.blockwise.blocks import lists_of
+from recsys_spark.blockwise.files import MappedArray, MappedStrings, distribute_array, save_array, shard_rows
+from recsys_spark.blockwise.lists import packed_lists
+from recsys_spark.blockwise.plan import Block, map_blocks
+from recsys_spark.kernels.csr import IndexLists
+from recsys_spark.kernels.scoring import score_top_k
+from recsys_spark.kernels.topk import TopK, merge_top_k
+from recsys_spark.tables import Table
+
+_MARGIN = 16  # shortlisted beyond k at float32, then ordered by float64 distances
+_BLOCK_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class VectorShard:
+    """Consecutive embeddings, (n, dims + 1) float32: v and -|v|^2 / 2; the first's place among all."""
+
+    first: int
+    n_rows: int
+    vectors: MappedArray
+
+
+@dataclass(frozen=True)
+class EmbeddedEntities:
+    """All users or items that have an embedding, by ascending position, with their external ids."""
+
+    shards: tuple[VectorShard, ...]
+    ids: MappedStrings
+
+    def ranges(self) -> list[tuple[int, int, int]]:
+        """Query blocks: shard, first row and end row within it."""
+        return [
+            (number, start, min(start + _BLOCK_ROWS, shard.n_rows))
+            for number, shard in enumerate(self.shards)
+            for start in range(0, shard.n_rows, _BLOCK_ROWS)
+        ]
+
+
+def distribute_entities(
+    spark: SparkSession, vectors: NDArray[np.float32], ids: MappedStrings, scratch: Path, shard_bytes: int
+) -> EmbeddedEntities:
+    """Hand embeddings, (n, dims) by ascending position, to the executors; `ids` are theirs in the same order."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    shards = []
+    for start, end in shard_rows(len(vectors), 4 * (vectors.shape[1] + 1), shard_bytes):
+        part = vectors[start:end]
+        half_norms = np.square(part.astype(np.float64)).sum(axis=1, keepdims=True) / 2.0
+        path = save_array(scratch / f"vectors-{start}.npy", np.hstack([part, -half_norms]).astype(np.float32))
+        shards.append(VectorShard(start, end - start, distribute_array(spark, path)))
+    return EmbeddedEntities(tuple(shards), ids)
+
+
+def find_similar(spark: SparkSession, entities: EmbeddedEntities, k: int, table: Table) -> DataFrame:
+    """The k nearest entities of each entity, as `similar_users` or `similar_items`.
+
+    u.v - |v|^2 / 2 = (|u|^2 - d^2) / 2, so the scoring kernel finds the nearest; the distances written are
+    float64 of the float32 embeddings, ties by the smaller position.
+    """
+
+    def search(block: Block) -> pa.RecordBatch:
+        number, start, end = (block.column(name)[0].as_py() for name in ("shard", "start", "end"))
+        shard = entities.shards[number]
+        nearest = _nearest(entities, shard.vectors.load()[start:end], shard.first + start, k)
+        lists, distances = packed_lists(nearest)
+        ids = entities.ids.load()
+        queries = ids.slice(shard.first + start, end - start)
+        columns = [
+            queries.combine_chunks().cast(pa.string()),
+            lists_of(lists, ids.take(pa.array(lists.indices)).combine_chunks().cast(pa.string())),
+            lists_of(lists, pa.array(distances)),
+        ]
+        return pa.record_batch(columns, names=table.schema.names)
+
+    blocks = spark.createDataFrame(entities.ranges(), "shard int, start int, end int")
+    return map_blocks(blocks, search, table.schema)
+
+
+def _nearest(entities: EmbeddedEntities, augmented: NDArray[np.float32], first: int, k: int) -> TopK:
+    queries = np.array(augmented)  # a copy: the mapped file is read-only
+    queries[:, -1] = 1.0
+    n_queries = len(queries)
+    itself = IndexLists(np.arange(n_queries + 1), np.arange(first, first + n_queries))
+    found = None
+    for shard in entities.shards:
+        best = score_top_k(queries, shard.vectors.load(), itself, k + _MARGIN, first_item=shard.first)
+        exact = _measured(queries, shard, best)
+        found = exact if found is None else merge_top_k(found, exact, k, largest=False)
+    assert found is not None  # noqa: S101 - there is at least one shard
+    return TopK(found.indices[:, :k], found.scores[:, :k])
+
+
+def _measured(queries: NDArray[np.float32], shard: VectorShard, best: TopK) -> TopK:
+    """The shortlist with float64 distances, nearest first."""
+    vectors = shard.vectors.load()
+    distances = np.full(best.indices.shape, np.inf)
+    for slot in range(best.indices.shape[1]):
+        is_found = best.indices[:, slot] >= 0
+        others = vectors[best.indices[is_found, slot] - shard.first, :-1]
+        gaps = queries[is_found, :-1].astype(np.float64) - others
+        distances[is_found, slot] = np.sqrt(np.square(gaps).sum(axis=1))
+    order = np.lexsort((best.indices, distances), axis=-1)
+    return TopK(np.take_along_axis(best.indices, order, 1), np.take_along_axis(distances, order, 1))

@@ -1,0 +1,171 @@
+"""The command line: the whole night, each step alone, and a look at what was published.
+
+Exit codes: 0 published or done, 1 failed, 2 wrong usage or settings, 3 refused by the audit.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from jobs import nightly
+from recsys_spark.config import load_settings
+from recsys_spark.errors import RecsysError
+from recsys_spark.night import Step, open_night, parse_run_date, publish_run
+from recsys_spark.report.published import predict_to, print_lists, print_runs, roll_back
+from recsys_spark.report.summary import print_summary
+
+app = typer.Typer(
+    help="A nightly batch recommender on Spark. Start with: recsys-spark run --settings conf/demo.toml",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+console, errors = Console(), Console(stderr=True)
+
+SettingsFile = Annotated[str, typer.Option("--settings", metavar="FILE", help="TOML file with the settings.")]
+RunDate = Annotated[
+    str | None, typer.Option("--run-date", metavar="DATE", help="The night, such as 2026-11-22; today if left out.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, such as model.epochs=5; repeat as needed."),
+]
+RunId = Annotated[
+    str | None,
+    typer.Option("--run-id", metavar="ID", help="The run to work on; the date's unfinished run if left out."),
+]
+MakeCurrent = Annotated[
+    bool, typer.Option("--make-current", help="Point readers at this run even if a newer run date is current.")
+]
+
+
+def _reported(command: Callable[..., None]) -> Callable[..., None]:
+    """Print a known failure as one line and end with its exit code; show where an unknown one came from."""
+
+    @functools.wraps(command)
+    def run(*arguments: Any, **options: Any) -> None:
+        try:
+            command(*arguments, **options)
+        except RecsysError as error:
+            if error.is_unexpected:
+                traceback.print_exception(error.__cause__)
+            errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+            raise typer.Exit(error.exit_code) from error
+
+    return run
+
+
+@app.command("run")
+@_reported
+def run_night(
+    settings: SettingsFile,
+    run_date: RunDate = None,
+    overrides: Overrides = None,
+    resume: Annotated[
+        str | None, typer.Option("--resume", metavar="ID", help="Go on with this run after its last finished step.")
+    ] = None,
+    make_current: MakeCurrent = False,
+) -> None:
+    """Run the whole night: ingest, learn, recommend, audit, publish."""
+    loaded, date = load_settings(settings, overrides or []), parse_run_date(run_date)
+    with open_night(loaded, date, console, resume, make_current=make_current) as night:
+        nightly.run(night)
+        print_summary(night.storage, console)
+
+
+def _add_step(step: Step) -> None:
+    @_reported
+    def command(
+        settings: SettingsFile, run_date: RunDate = None, overrides: Overrides = None, run_id: RunId = None
+    ) -> None:
+        loaded, date = load_settings(settings, overrides or []), parse_run_date(run_date)
+        with open_night(loaded, date, console, run_id, is_new=step is nightly.STEPS[0]) as night:
+            nightly.run_again(step, night)
+
+    app.command(step.name, help=f"Run one step: {step.sentence}")(command)
+
+
+for _step in nightly.STEPS:
+    _add_step(_step)
+
+
+@app.command("publish")
+@_reported
+def publish(
+    settings: SettingsFile,
+    run_date: RunDate = None,
+    overrides: Overrides = None,
+    run_id: RunId = None,
+    make_current: MakeCurrent = False,
+) -> None:
+    """Publish a run whose steps have all finished: manifest, then pointer."""
+    loaded, date = load_settings(settings, overrides or []), parse_run_date(run_date)
+    with open_night(loaded, date, console, run_id, is_new=False, make_current=make_current) as night:
+        nightly.require_finished(night)
+        publish_run(night)
+
+
+@app.command("list-runs")
+@_reported
+def list_runs(settings: SettingsFile, overrides: Overrides = None) -> None:
+    """List all runs: which are published, which one readers see."""
+    print_runs(load_settings(settings, overrides or []), console)
+
+
+@app.command("rollback")
+@_reported
+def rollback(
+    settings: SettingsFile,
+    run_id: Annotated[
+        str | None, typer.Argument(help="Run to go back to; the one published before if left out.")
+    ] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Point readers at an earlier published run."""
+    roll_back(load_settings(settings, overrides or []), run_id, console)
+
+
+@app.command("show")
+@_reported
+def show(
+    settings: SettingsFile,
+    user: Annotated[str, typer.Option("--user", metavar="ID", help="External id of the user.")],
+    overrides: Overrides = None,
+) -> None:
+    """Show the published list of a user."""
+    print_lists(load_settings(settings, overrides or []), user, console)
+
+
+@app.command("predict")
+@_reported
+def predict(
+    settings: SettingsFile,
+    pairs: Annotated[str, typer.Option("--pairs", metavar="FILE", help="CSV or Parquet with user_id and item_id.")],
+    output: Annotated[
+        str | None, typer.Option("--output", metavar="FOLDER", help="Write Parquet here instead of printing CSV.")
+    ] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Predict given user-item pairs with the published model."""
+    predict_to(load_settings(settings, overrides or []), pairs, output, console)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; give its exit code."""
+    try:
+        app(args=None if arguments is None else list(arguments), prog_name="recsys-spark")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

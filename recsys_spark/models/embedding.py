@@ -1,0 +1,89 @@
+"""The embedding model: two tables, two biases, a dot product."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_spark.models.backend import keras, ops, tf
+
+Tensor = Any
+
+
+class Encoded(NamedTuple):
+    """Users or items as a tower gives them: `vectors` (..., d) and `biases` (...)."""
+
+    vectors: Tensor
+    biases: Tensor
+
+
+class EmbeddingTower(keras.layers.Layer):  # type: ignore[misc]
+    """A table of vectors and biases; any layer from positions to `Encoded` can take its place."""
+
+    def __init__(self, rows: int, embedding_dim: int, name: str) -> None:
+        super().__init__(name=name)
+        self.embedding_dim = embedding_dim
+        # Zeros, because training assigns its own start: random rows, or those of the night before.
+        self.vectors = self.add_weight(shape=(rows, embedding_dim), initializer="zeros", name="vectors")
+        self.biases = self.add_weight(shape=(rows,), initializer="zeros", name="biases")
+        self.built = True
+
+    def call(self, idx: Tensor) -> Encoded:
+        """Rows of the table: positions (...) to vectors (..., d) and biases (...)."""
+        return Encoded(ops.take(self.vectors, idx, axis=0), ops.take(self.biases, idx, axis=0))
+
+
+class EmbeddingModel(keras.Model):  # type: ignore[misc]
+    """score = offset + user bias + item bias + user vector . item vector. Koren et al., Computer 42(8), 2009."""
+
+    def __init__(self, n_users: int, n_items: int, embedding_dim: int) -> None:
+        super().__init__(name="embedding_model")
+        self.users = EmbeddingTower(n_users, embedding_dim, name="users")
+        self.items = EmbeddingTower(n_items, embedding_dim, name="items")
+        self.offset = self.add_weight(shape=(), initializer="zeros", trainable=False, name="offset")
+        self.built = True
+
+    def call(self, inputs: tuple[Tensor, Tensor]) -> Tensor:
+        """Scores (b,) of pairs: `inputs` are user positions (b,) and item positions (b,)."""
+        user_idx, item_idx = inputs
+        return self.score(self.users(user_idx), self.items(item_idx))
+
+    def score(self, users: Encoded, items: Encoded) -> Tensor:
+        """Scores of encoded pairs, of their common shape."""
+        # A sum of products, because the Dot layer runs b products of one row and one column.
+        products = ops.sum(users.vectors * items.vectors, axis=-1)
+        return self.offset + users.biases + items.biases + products
+
+    def ranking_vectors(self, user_idx: NDArray[np.intp]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Matrices (q, d + 1) and (n, d + 1) whose product orders the items of some users as the scores do."""
+        users = self.users.vectors.numpy()[user_idx]
+        ones = np.ones((len(users), 1), dtype=np.float32)
+        items = [self.items.vectors.numpy(), self.items.biases.numpy()[:, None]]
+        return np.hstack([users, ones]), np.hstack(items)
+
+    def compile(self, objective: Callable[..., Tensor], optimizer: keras.optimizers.Optimizer) -> None:
+        """Set what a step minimises (see `objectives.Objective`) and how."""
+        # Explicit, because Keras' "auto" leaves XLA off where there is no GPU.
+        super().compile(optimizer=optimizer, jit_compile=True)
+        self._objective = objective
+        self._loss = keras.metrics.Mean(name="loss")
+
+    @property
+    def metrics(self) -> list[Any]:
+        """The mean loss of the epoch."""
+        return [self._loss]
+
+    def train_step(self, batch: tuple[tuple[Tensor, Tensor], Tensor, Tensor]) -> dict[str, Tensor]:
+        """One compiled step on a batch of `PairBatches`."""
+        inputs, rating, weight = batch
+        with tf.GradientTape() as tape:
+            losses = self._objective(self, inputs, rating, self.optimizer.iterations) * weight
+            # The sum, so that the gradient of a row does not shrink as the batch grows.
+            loss = ops.sum(losses)
+        weights = self.trainable_weights
+        self.optimizer.apply(tape.gradient(loss, weights), weights)
+        self._loss.update_state(losses / ops.maximum(weight, 1e-12), sample_weight=weight)
+        return {"loss": self._loss.result()}

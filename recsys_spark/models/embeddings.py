@@ -1,0 +1,97 @@
+"""What training leaves behind: plain arrays, and the one matrix product that scores with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Flags = NDArray[np.bool_]
+
+# Finite, because the fallback multiplies it by 0; so low that no trained item ever ranks behind it.
+UNTRAINED_SCORE = np.float32(-1e30)
+
+
+@dataclass(frozen=True, eq=False)
+class Embeddings:
+    """A trained model of m users and n items as arrays; rows that are not trained are zeros.
+
+    Shapes: `user_vectors` (m, d), `user_biases` (m,), `item_vectors` (n, d), `item_biases` (n,) float32; `popularity`
+    (n,) float32, 0 for items nobody has and 1 for the most popular; `is_trained_user` (m,), `is_trained_item` (n,)
+    bool; `user_squares` (m, 2), `item_squares` (n, 2) float32, the summed squares of the gradients of vector and
+    bias: how far each row has been trained, which a warm start continues.
+    """
+
+    user_vectors: Floats
+    user_biases: Floats
+    item_vectors: Floats
+    item_biases: Floats
+    offset: float
+    popularity: Floats
+    is_trained_user: Flags
+    is_trained_item: Flags
+    user_squares: Floats
+    item_squares: Floats
+
+    def __post_init__(self) -> None:
+        m, n, d = self.n_users, self.n_items, self.embedding_dim
+        shapes = {
+            "user_vectors": (m, d), "user_biases": (m,), "is_trained_user": (m,), "user_squares": (m, 2),
+            "item_vectors": (n, d), "item_biases": (n,), "is_trained_item": (n,), "item_squares": (n, 2),
+            "popularity": (n,),
+        }  # fmt: skip
+        for name, shape in shapes.items():
+            if getattr(self, name).shape != shape:
+                raise ValueError(f"{name} must have shape {shape}, got {getattr(self, name).shape}")
+
+    @property
+    def n_users(self) -> int:
+        """Users, trained or not."""
+        return len(self.user_vectors)
+
+    @property
+    def n_items(self) -> int:
+        """Items, trained or not."""
+        return len(self.item_vectors)
+
+    @property
+    def embedding_dim(self) -> int:
+        """Latent size d."""
+        return int(self.item_vectors.shape[1])
+
+    def scoring_vectors(self) -> tuple[Floats, Floats]:
+        """Matrices (m, d + 3) and (n, d + 3), float32, whose product holds every user's score of every item.
+
+        The columns pair up as: vector with vector, 1 with item bias, offset + user bias with 1, and 0 with
+        popularity. A user that is not trained has 1 with popularity and 0 elsewhere, so his scores are the items'
+        popularity. A trained user scores items that are not trained about `UNTRAINED_SCORE`: far below all others.
+        """
+        return self.user_matrix(), self.item_matrix()
+
+    def user_matrix(self) -> Floats:
+        """The users' side of `scoring_vectors`, (m, d + 3)."""
+        d, is_trained = self.embedding_dim, self.is_trained_user
+        matrix = np.zeros((self.n_users, d + 3), dtype=np.float32)
+        np.multiply(self.user_vectors, is_trained[:, None], out=matrix[:, :d])
+        matrix[:, d] = is_trained
+        matrix[:, d + 1] = (self.user_biases + np.float32(self.offset)) * is_trained
+        matrix[:, d + 2] = ~is_trained
+        return matrix
+
+    def item_matrix(self) -> Floats:
+        """The items' side of `scoring_vectors`, (n, d + 3)."""
+        d, is_trained = self.embedding_dim, self.is_trained_item
+        matrix = np.zeros((self.n_items, d + 3), dtype=np.float32)
+        np.multiply(self.item_vectors, is_trained[:, None], out=matrix[:, :d])
+        matrix[:, d] = np.where(is_trained, self.item_biases, UNTRAINED_SCORE)
+        matrix[:, d + 1] = 1
+        matrix[:, d + 2] = self.popularity
+        return matrix
+
+
+def popularity_scores(item_counts: NDArray[np.int64]) -> Floats:
+    """log(1 + count) / log(1 + largest count), (n,) between 0 and 1: the order of the counts, on a readable scale."""
+    largest = max(int(item_counts.max(initial=0)), 1)
+    return (np.log1p(item_counts) / np.log1p(largest)).astype(np.float32)

@@ -1,0 +1,171 @@
+"""Embeddings on disk: arrays for everybody, Keras weights for Keras, a manifest that both must match.
+
+Nothing here is code: `.npy` without pickles, weights without the architecture, JSON.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import fields, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_spark.errors import RecsysError
+from recsys_spark.models.embeddings import Embeddings
+from recsys_spark.sections import ModelSettings
+
+MANIFEST = "manifest.json"
+WEIGHTS = "weights.weights.h5"
+FORMAT = 1
+_ARRAYS = tuple(field.name for field in fields(Embeddings) if field.name != "offset")
+
+
+def save_embeddings(folder: Path, embeddings: Embeddings, settings: ModelSettings, seed: int, epochs: int) -> None:
+    """Write `<array>.npy` for each array of `Embeddings`, the Keras weights, and the manifest, last, in `folder`.
+
+    A folder without a manifest is not a model, so a write that stops half way leaves none.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MANIFEST).unlink(missing_ok=True)
+    for name in _ARRAYS:
+        np.save(folder / f"{name}.npy", getattr(embeddings, name), allow_pickle=False)
+    _keras_model(embeddings).save_weights(folder / WEIGHTS, overwrite=True)
+    manifest = {
+        "format": FORMAT,
+        "loss": settings.loss,
+        "embedding_dim": embeddings.embedding_dim,
+        "n_users": embeddings.n_users,
+        "n_items": embeddings.n_items,
+        "offset": embeddings.offset,
+        "seed": seed,
+        "epochs": epochs,
+        "settings": settings.model_dump(mode="json"),
+        "versions": {library: version(library) for library in ("keras", "tensorflow", "numpy")},
+        "files": {path.name: _describe(path) for path in sorted(folder.iterdir()) if path.name in _files()},
+    }
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a saved model.
+
+    Raises:
+        RecsysError: there is none, or it is of a format this version does not know.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecsysError(f"model manifest {path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise RecsysError(f"model manifest {path} is not JSON: {error}") from error
+    found = manifest.get("format") if isinstance(manifest, dict) else None
+    if found != FORMAT:
+        raise RecsysError(f"model manifest {path} has format {found!r}, this version reads {FORMAT}")
+    missing = {"loss", "embedding_dim", "offset", "files"} - manifest.keys()
+    if missing:
+        raise RecsysError(f"model manifest {path} lacks {sorted(missing)}")
+    return dict(manifest)
+
+
+def load_embeddings(folder: Path) -> Embeddings:
+    """Read a saved model without Keras; arrays are memory-mapped and read-only.
+
+    Raises:
+        RecsysError: naming the file that is missing, changed, or not of the shape the manifest gives.
+    """
+    manifest = read_manifest(folder)
+    for name in _files():
+        _require_unchanged(folder / name, manifest["files"].get(name))
+    arrays = {name: _load_array(folder / f"{name}.npy", manifest["files"][f"{name}.npy"]) for name in _ARRAYS}
+    try:
+        return Embeddings(**arrays, offset=float(manifest["offset"]))
+    except ValueError as error:
+        raise RecsysError(f"the arrays in {folder} do not belong together: {error}") from error
+
+
+def load_warm_start(folder: Path, settings: ModelSettings) -> Embeddings | None:
+    """A saved model as the start of the next fit, its vectors and biases read from the Keras weights.
+
+    None when it was trained with another loss or latent size, which cannot be continued.
+
+    Raises:
+        RecsysError: as `load_embeddings`, or the weights do not fit the architecture.
+    """
+    manifest = read_manifest(folder)
+    if (manifest["loss"], manifest["embedding_dim"]) != (settings.loss, settings.embedding_dim):
+        return None
+    embeddings = load_embeddings(folder)
+    model = _keras_model(embeddings, is_filled=False)
+    try:
+        model.load_weights(folder / WEIGHTS)
+    except (ValueError, OSError, KeyError) as error:
+        raise RecsysError(f"Keras weights {folder / WEIGHTS} do not fit the model: {error}") from error
+    return replace(
+        embeddings,
+        user_vectors=model.users.vectors.numpy(),
+        user_biases=model.users.biases.numpy(),
+        item_vectors=model.items.vectors.numpy(),
+        item_biases=model.items.biases.numpy(),
+        offset=float(model.offset.numpy()),
+    )
+
+
+def _keras_model(embeddings: Embeddings, is_filled: bool = True) -> Any:
+    # Imported here, so that whoever only reads arrays does not load TensorFlow.
+    from recsys_spark.models.embedding import EmbeddingModel
+
+    model = EmbeddingModel(embeddings.n_users, embeddings.n_items, embeddings.embedding_dim)
+    if is_filled:
+        model.users.vectors.assign(embeddings.user_vectors)
+        model.users.biases.assign(embeddings.user_biases)
+        model.items.vectors.assign(embeddings.item_vectors)
+        model.items.biases.assign(embeddings.item_biases)
+        model.offset.assign(embeddings.offset)
+    return model
+
+
+def _files() -> tuple[str, ...]:
+    return (*(f"{name}.npy" for name in _ARRAYS), WEIGHTS)
+
+
+def _describe(path: Path) -> dict[str, Any]:
+    description: dict[str, Any] = {"sha256": _sha256(path), "bytes": path.stat().st_size}
+    if path.suffix == ".npy":
+        array = np.load(path, allow_pickle=False, mmap_mode="r")
+        description |= {"dtype": array.dtype.name, "shape": list(array.shape)}
+    return description
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _require_unchanged(path: Path, description: Any) -> None:
+    if not isinstance(description, dict):
+        raise RecsysError(f"model file {path} is not in the manifest")
+    if not path.is_file():
+        raise RecsysError(f"model file {path} is missing")
+    if path.stat().st_size != description.get("bytes"):
+        raise RecsysError(
+            f"model file {path} has {path.stat().st_size} bytes, its manifest says {description.get('bytes')}"
+        )
+    if _sha256(path) != description.get("sha256"):
+        raise RecsysError(f"model file {path} has changed since it was written: its SHA-256 is not the manifest's")
+
+
+def _load_array(path: Path, description: dict[str, Any]) -> NDArray[Any]:
+    try:
+        array: NDArray[Any] = np.load(path, allow_pickle=False, mmap_mode="r")
+    except ValueError as error:
+        raise RecsysError(f"model file {path} is no plain array: {error}") from error
+    found, wanted = (array.dtype.name, list(array.shape)), (description.get("dtype"), description.get("shape"))
+    if found != wanted:
+        raise RecsysError(f"model file {path} holds {found[0]} {found[1]}, its manifest says {wanted[0]} {wanted[1]}")
+    return array

@@ -1,0 +1,141 @@
+"""Training of the embedding model on the driver."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from recsys_spark.errors import RecsysError
+from recsys_spark.models.backend import keras
+from recsys_spark.models.batches import PairBatches
+from recsys_spark.models.embedding import EmbeddingModel
+from recsys_spark.models.embeddings import Embeddings
+from recsys_spark.models.interactions import TrainedPart, TrainingPairs, select_trained
+from recsys_spark.models.losses import LOSSES
+from recsys_spark.models.negatives import NegativeSampler
+from recsys_spark.models.objectives import Objective
+from recsys_spark.models.optimizers import RowwiseAdagrad
+from recsys_spark.models.tables import collect_embeddings, start_tables
+from recsys_spark.models.validation import RankingValidation
+from recsys_spark.sections import ModelSettings
+
+_MONITOR = "val_ndcg@10"
+
+
+@dataclass(frozen=True)
+class EpochLog:
+    """One pass over the pairs: mean `loss` a pair, NDCG@10 when validated, wall `seconds` with the validation."""
+
+    epoch: int
+    loss: float
+    validation_ndcg: float | None
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """A trained model. `best_epoch`, from 1, is the one the embeddings are of.
+
+    `popularity_ndcg` is NDCG@10 of the most popular items for the users whose validation NDCG is in `history`.
+    """
+
+    embeddings: Embeddings
+    history: tuple[EpochLog, ...]
+    best_epoch: int
+    popularity_ndcg: float | None
+
+
+def fit_embeddings(
+    pairs: TrainingPairs,
+    settings: ModelSettings,
+    seed: int,
+    *,
+    validation: TrainingPairs | None = None,
+    epochs: int | None = None,
+    warm_start: Embeddings | None = None,
+    on_epoch: Callable[[EpochLog], None] | None = None,
+) -> Fit:
+    """Train embeddings; the same arguments give the same bits on one type of processor, in any order of `pairs`.
+
+    With `validation` (indexed like `pairs`) and no `epochs`, training stops after `settings.patience` epochs without
+    a better validation NDCG@10 and keeps the best epoch; without, it runs `epochs` or else `settings.epochs`.
+    A validation slice that holds no trained user counts as none. `warm_start` holds the embeddings of an earlier fit
+    with the same loss and latent size; users and items it does not know start afresh.
+
+    Raises:
+        RecsysError: no pairs are left after `min_*_interactions`, or the loss is no longer a number.
+        ValueError: `warm_start` or `validation` does not fit `pairs` and `settings`.
+    """
+    part = select_trained(pairs, settings.min_user_interactions, settings.min_item_interactions)
+    referee = _referee(part, validation, settings, seed)
+    model = build_model(part, settings, seed, warm_start)
+    epoch_logger = _EpochLogger(referee, on_epoch)
+    callbacks: list[Any] = [epoch_logger]
+    if referee is not None and epochs is None:
+        stopping = keras.callbacks.EarlyStopping(_MONITOR, 0, settings.patience, mode="max", restore_best_weights=True)
+        callbacks.append(stopping)
+    batches = PairBatches(part.pairs, settings.batch_size, seed)
+    model.fit(batches, epochs=epochs or settings.epochs, verbose=0, callbacks=callbacks)
+    best_epoch = stopping.best_epoch + 1 if len(callbacks) > 1 else len(epoch_logger.history)
+    return Fit(
+        collect_embeddings(model, part),
+        tuple(epoch_logger.history),
+        best_epoch,
+        referee.popularity_ndcg() if referee else None,
+    )
+
+
+def build_model(part: TrainedPart, settings: ModelSettings, seed: int, warm_start: Embeddings | None) -> EmbeddingModel:
+    """Compile a model of the trained part, at its start."""
+    loss = LOSSES[settings.loss]
+    sampler = NegativeSampler(part.pairs, settings.negatives, seed) if loss.needs_negatives else None
+    model = EmbeddingModel(part.pairs.n_users, part.pairs.n_items, settings.embedding_dim)
+    model.compile(Objective(loss, sampler, settings.l2), RowwiseAdagrad(settings.learning_rate))
+    if not loss.needs_negatives:
+        model.offset.assign(part.pairs.rating.mean())
+    start_tables(model, part, seed, warm_start)
+    return model
+
+
+def _referee(
+    part: TrainedPart, validation: TrainingPairs | None, settings: ModelSettings, seed: int
+) -> RankingValidation | None:
+    if validation is None:
+        return None
+    pairs = part.all_pairs
+    if (validation.n_users, validation.n_items) != (pairs.n_users, pairs.n_items):
+        raise ValueError(
+            f"validation has {validation.n_users} users and {validation.n_items} items, "
+            f"the training pairs have {pairs.n_users} and {pairs.n_items}"
+        )
+    referee = RankingValidation(part, validation, settings.validation_users, seed)
+    return referee if len(referee.users) else None
+
+
+class _EpochLogger(keras.callbacks.Callback):  # type: ignore[misc]
+    """Measures each epoch, for early stopping (which must stand behind it) and for the caller."""
+
+    def __init__(self, referee: RankingValidation | None, on_epoch: Callable[[EpochLog], None] | None) -> None:
+        super().__init__()
+        self.history: list[EpochLog] = []
+        self._referee = referee
+        self._on_epoch = on_epoch
+        self._started = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self._started = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        if not np.isfinite(logs["loss"]):
+            raise RecsysError(f"training diverged: loss {logs['loss']} in epoch {epoch + 1}; lower model.learning_rate")
+        ndcg = None
+        if self._referee is not None:
+            ndcg = logs[_MONITOR] = self._referee.ndcg(*self.model.ranking_vectors(self._referee.users))
+        log = EpochLog(epoch + 1, float(logs["loss"]), ndcg, time.perf_counter() - self._started)
+        self.history.append(log)
+        if self._on_epoch is not None:
+            self._on_epoch(log)

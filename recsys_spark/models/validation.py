@@ -1,0 +1,53 @@
+"""How well the model ranks what the users of the validation slice took next."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_spark.kernels.csr import IndexLists
+from recsys_spark.kernels.scoring import score_top_k
+from recsys_spark.metrics.ranking import hits_matrix, ranking_metrics
+from recsys_spark.models.interactions import TrainedPart, TrainingPairs
+
+K = 10
+_METRIC = f"ndcg@{K}"
+
+
+class RankingValidation:
+    """NDCG@10 of full rankings over the trained items, without those a user was trained on.
+
+    `users` (q,) are the users measured as positions in the trained part: those with validation pairs, a sample of
+    `max_users` when they are more. Validation items that are not trained count as missed.
+    """
+
+    def __init__(self, part: TrainedPart, validation: TrainingPairs, max_users: int, seed: int) -> None:
+        is_wanted = validation.user_counts()[part.users] > 0
+        self.users = np.flatnonzero(is_wanted)
+        if len(self.users) > max_users:
+            self.users = np.sort(np.random.default_rng(seed).choice(self.users, max_users, replace=False))
+        self._items = part.items
+        self._item_counts = part.pairs.item_counts()
+        self._seen = _lists(part.pairs, self.users)
+        self._relevant = _lists(validation, part.users[self.users])
+
+    def ndcg(self, user_vectors: NDArray[np.float32], item_vectors: NDArray[np.float32]) -> float:
+        """Mean NDCG@10 of scores `user_vectors` (q, d) times `item_vectors` (trained items, d)."""
+        top = score_top_k(user_vectors, item_vectors, self._seen, K)
+        recommended = np.where(top.indices < 0, -1, self._items[top.indices])
+        hits = hits_matrix(recommended, self._relevant)
+        return float(ranking_metrics(hits, np.diff(self._relevant.indptr), [K])[_METRIC].mean())
+
+    def popularity_ndcg(self) -> float:
+        """The same measure for the same users when everybody gets the most popular items."""
+        everybody = np.ones((len(self.users), 1), dtype=np.float32)
+        return self.ndcg(everybody, self._item_counts.astype(np.float32)[:, None])
+
+
+def _lists(pairs: TrainingPairs, users: NDArray[np.intp]) -> IndexLists:
+    """The items of each of some users, ascending."""
+    starts = pairs.indptr()
+    first, lengths = starts[users], np.diff(starts)[users]
+    indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    places = np.arange(indptr[-1]) + np.repeat(first - indptr[:-1], lengths)
+    return IndexLists(indptr, pairs.item_idx[places])

@@ -1,0 +1,229 @@
+"""Runs steps: opens or resumes a run under the lease, shows progress, records what each step took, publishes."""
+
+from __future__ import annotations
+
+import datetime
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pyspark.sql import SparkSession
+from rich.console import Console
+
+from recsys_spark.audit import Facts
+from recsys_spark.errors import RecsysError, SettingsError
+from recsys_spark.progress import StepUsage, watch_step
+from recsys_spark.session import open_session
+from recsys_spark.sources import check_inputs
+from recsys_spark.storage.filesystem import FileSystem, open_filesystem
+from recsys_spark.storage.lease import Lease, hold_lease
+from recsys_spark.storage.paths import new_run_id
+from recsys_spark.storage.publishing import publish
+from recsys_spark.storage.run_storage import RunStorage
+from recsys_spark.storage.runs import find_unfinished, open_run, start_run
+
+if TYPE_CHECKING:
+    from recsys_spark.config import Settings
+
+WRITERS = {
+    "events": "ingest",
+    "quarantine": "ingest",
+    "users": "index",
+    "items": "index",
+    "interactions": "interactions",
+    "user_blocks": "matrix",
+    "user_neighbors": "neighbors",
+    "user_embeddings": "train",
+    "selection_embeddings": "train",
+    "model": "train",
+    "selection": "train",
+    "metrics": "evaluate",
+    "recommendations": "recommend",
+    "similar_users": "similar",
+    "similar_items": "similar",
+}
+"""The step that writes each table or folder."""
+
+
+_RAISED = re.compile(r"[A-Za-z_.]*(Error|Exception): ")
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step of the night: a name, what runs it, and its sentence."""
+
+    name: str
+    run: Callable[[RunStorage, Settings], Facts]
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Night:
+    """One attempt at one night: its tables, its settings, the lease on the root, and where to print."""
+
+    storage: RunStorage
+    settings: Settings
+    lease: Lease
+    console: Console
+    make_current: bool = False
+
+
+class StepFailedError(RecsysError):
+    """A step failed; the message says which, why, and how to go on."""
+
+    def __init__(self, step: str, run_id: str, cause: Exception) -> None:
+        reason = str(cause) if isinstance(cause, RecsysError) else _cause(cause)
+        super().__init__(
+            f"step {step} failed: {reason.rstrip('.')}. Nothing was published; what was published before stays "
+            f"current. To go on after mending the cause: recsys-spark run --resume {run_id}"
+        )
+        self.exit_code = cause.exit_code if isinstance(cause, RecsysError) else 1
+        self.is_unexpected = not isinstance(cause, RecsysError)
+
+
+@contextmanager
+def open_night(
+    settings: Settings,
+    run_date: datetime.date | None,
+    console: Console,
+    run_id: str | None = None,
+    *,
+    is_new: bool = True,
+    make_current: bool = False,
+) -> Iterator[Night]:
+    """A night ready to run: inputs checked, lease held, run started or opened again.
+
+    Args:
+        settings: the settings.
+        run_date: the night; None for today, or for the date of `run_id`.
+        console: where to print.
+        run_id: the run to go on with.
+        is_new: without `run_id`, start a run; otherwise go on with the unfinished run of the date.
+        make_current: point readers at the run even when a newer run date is current.
+
+    Raises:
+        SettingsError: for a missing input or column, other settings or another date than the run's; nothing is
+            written then.
+        LeaseHeldError: when another night works on the root.
+    """
+    spark = open_session(settings)
+    check_inputs(spark, settings)
+    root = settings.storage.root
+    filesystem = open_filesystem(root, spark)
+    new_id = new_run_id()
+    with (
+        hold_lease(filesystem, root, run_id or new_id, settings.storage.lease_ttl_s) as lease,
+        scratch_folder() as scratch,
+    ):
+        if run_id is None and not is_new:
+            run_id = _unfinished(filesystem, root, run_date or _today())
+        if run_id is None:
+            storage = start_run(
+                spark, root, run_date or _today(), settings.digest(), settings.seed, run_id=new_id, writers=WRITERS
+            )
+        else:
+            storage = _reopen(spark, settings, run_id, run_date)
+        storage.scratch = scratch
+        console.print(f"run {storage.run.run_id} for {storage.run.run_date}", highlight=False, soft_wrap=True)
+        yield Night(storage, settings, lease, console, make_current)
+
+
+def perform(step: Step, night: Night) -> None:
+    """Run one step, print one line about it, record what it took.
+
+    Raises:
+        StepFailedError: naming the step and the cause.
+    """
+    storage = night.storage
+    try:
+        with watch_step(step.name, storage.spark.sparkContext, night.console) as usage:
+            facts = step.run(storage, night.settings)
+        storage.finish_step(step.name, facts, seconds=usage.seconds, peak_memory_bytes=usage.peak_memory_bytes)
+    except Exception as error:
+        raise StepFailedError(step.name, storage.run.run_id, error) from error
+    rows = storage.step_record(step.name)["rows"]
+    written = ", ".join(f"{table} {count:,}" for table, count in rows.items() if count is not None)
+    _print_line(night, step.name, usage, written)
+
+
+def publish_run(night: Night) -> None:
+    """Write the manifest and move the pointer, unless the run is a backfill of an older date.
+
+    Raises:
+        StepFailedError: with the cause; readers still see what they saw before.
+    """
+    storage = night.storage
+    try:
+        with watch_step("publish", None, night.console) as usage:
+            is_current = publish(
+                storage,
+                night.settings,
+                input_snapshot=storage.step_details("ingest"),
+                metrics={"metrics": storage.step_details("evaluate")["metrics"]},
+                lease=night.lease,
+                move_pointer=True if night.make_current else None,
+            )
+    except Exception as error:
+        raise StepFailedError("publish", storage.run.run_id, error) from error
+    _print_line(night, "publish", usage, "now current" if is_current else "published; a newer run date stays current")
+
+
+def parse_run_date(text: str | None) -> datetime.date | None:
+    """A run date from ISO text; None stays None.
+
+    Raises:
+        SettingsError: naming the text and the form wanted.
+    """
+    if text is None:
+        return None
+    try:
+        return datetime.date.fromisoformat(text)
+    except ValueError as error:
+        raise SettingsError(f"--run-date {text!r} is not a date of the form 2026-11-22") from error
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A local folder for files that executors fetch; those that join late fetch all, so it lives all night."""
+    folder = Path(tempfile.mkdtemp(prefix="recsys-spark-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _today() -> datetime.date:
+    return datetime.datetime.now(datetime.UTC).date()
+
+
+def _unfinished(filesystem: FileSystem, root: str, run_date: datetime.date) -> str:
+    run = find_unfinished(filesystem, root, run_date)
+    if run is None:
+        raise SettingsError(
+            f"{root} has no unfinished run of {run_date}: start one with the step ingest, or name a run id"
+        )
+    return run.run_id
+
+
+def _reopen(spark: SparkSession, settings: Settings, run_id: str, run_date: datetime.date | None) -> RunStorage:
+    storage = open_run(spark, settings.storage.root, run_id, settings.digest(), writers=WRITERS)
+    if run_date not in (None, storage.run.run_date):
+        raise SettingsError(f"run {run_id} is of {storage.run.run_date}, not of --run-date {run_date}")
+    return storage
+
+
+def _print_line(night: Night, name: str, usage: StepUsage, text: str) -> None:
+    memory = f"{usage.peak_memory_bytes / 2**20:7,.0f} MB"
+    night.console.print(f"{name:<13} {usage.seconds:7.1f} s {memory}  {text}", highlight=False, soft_wrap=True)
+
+
+def _cause(error: Exception) -> str:
+    """The line of a failure that says most: the raised error itself, not the frames that led to it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    raised = [line for line in lines if _RAISED.match(line)]
+    return f"{type(error).__name__}: {(raised or lines or [''])[0]}"

@@ -1,0 +1,122 @@
+"""A look at what is published: the runs, a user's list, predictions of given pairs; and the way back."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from pyspark.errors import AnalysisException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from rich.console import Console
+from rich.table import Table as Grid
+
+from recsys_spark.blockwise.predict import RatingScale, predict_pairs, with_ratings
+from recsys_spark.errors import RecsysError, SettingsError
+from recsys_spark.night import scratch_folder
+from recsys_spark.scoring import published_items
+from recsys_spark.session import open_session
+from recsys_spark.storage.filesystem import FileSystem, open_filesystem
+from recsys_spark.storage.pointer import current_run
+from recsys_spark.storage.publishing import rollback
+from recsys_spark.storage.run_storage import RunStorage
+from recsys_spark.storage.runs import list_runs, open_run
+from recsys_spark.tables import ITEMS, RECOMMENDATIONS, USER_EMBEDDINGS, USERS
+
+if TYPE_CHECKING:
+    from recsys_spark.config import Settings
+
+
+def print_runs(settings: Settings, console: Console) -> None:
+    """Print all runs under the root, the newest first."""
+    grid = Grid("run date", "run", "state", "started", "published", "builds on")
+    for info in reversed(list_runs(_filesystem(settings), settings.storage.root)):
+        state = "current" if info.is_current else "withdrawn" if info.is_withdrawn else "published"
+        published_at = "" if info.published_at is None else f"{info.published_at:%Y-%m-%d %H:%M:%S}"
+        state = state if info.is_published else "unfinished"
+        started_at = f"{info.created_at:%Y-%m-%d %H:%M:%S}"
+        grid.add_row(str(info.run.run_date), info.run.run_id, state, started_at, published_at, info.run.parent or "")
+    console.print(grid)
+
+
+def roll_back(settings: Settings, run_id: str | None, console: Console) -> None:
+    """Point readers at an earlier published run and say which."""
+    run = rollback(_filesystem(settings), settings.storage.root, run_id)
+    console.print(f"readers now see run {run.run_id} of {run.run_date}", highlight=False)
+
+
+def print_lists(settings: Settings, user_id: str, console: Console) -> None:
+    """Print the published list of a user, with titles where items have them.
+
+    Raises:
+        RecsysError: when nothing is published, or the user is not known.
+    """
+    storage = _current(settings)
+    lists = storage.read(RECOMMENDATIONS).where(F.col("user_id") == user_id)
+    entries = lists.select("tier", F.posexplode_outer(F.arrays_zip("item_ids", "scores")).alias("place", "entry"))
+    named = entries.join(storage.read(ITEMS), F.col("entry.item_ids") == F.col("item_id"), how="left")
+    rows = named.select("tier", "place", "item_id", "entry.scores", "attributes").orderBy("place").collect()
+    if not rows:
+        raise RecsysError(f"user {user_id!r} is not in run {storage.run.run_id} of {storage.run.run_date}")
+    grid = Grid("rank", "item", "score", "title", title=f"{user_id} ({rows[0]['tier']}), {storage.run.run_date}")
+    for row in rows:
+        if row["item_id"] is not None:
+            title = (row["attributes"] or {}).get("title", "")
+            grid.add_row(str(row["place"] + 1), row["item_id"], f"{row['scores']:.4f}", title)
+    console.print(grid)
+
+
+def predict_to(settings: Settings, path: str, output: str | None, console: Console) -> None:
+    """Predict the pairs of a file with the published model; print CSV, or write Parquet to `output`."""
+    storage = _current(settings)
+    pairs = _read_pairs(storage.spark, path)
+    with scratch_folder() as storage.scratch:
+        vectors, loss = published_items(storage, settings)
+        facts = storage.step_details("interactions")
+        low, high = facts["value_range"]
+        scale = RatingScale(low, high, facts["lowest"]) if loss == "mse" else None
+        users, items = storage.read(USERS), storage.read(ITEMS)
+        block_users = storage.step_details("matrix")["block_users"]
+        scored = predict_pairs(pairs, users, items, storage.read(USER_EMBEDDINGS), vectors, block_users)
+        _deliver(with_ratings(scored, scale), output, console)
+
+
+def _deliver(predictions: DataFrame, output: str | None, console: Console) -> None:
+    if output is None:
+        predictions.orderBy("user_id", "item_id").toPandas().to_csv(sys.stdout, index=False)
+        return
+    try:
+        predictions.write.parquet(output)
+    except AnalysisException as error:
+        raise SettingsError(f"--output {output!r} cannot be written: {str(error).splitlines()[0]}") from error
+    console.print(f"predictions lie in {output}", soft_wrap=True, highlight=False)
+
+
+def _read_pairs(spark: SparkSession, path: str) -> DataFrame:
+    reader = spark.read.options(header="true", escape='"')
+    try:
+        pairs = spark.read.parquet(path) if path.rstrip("/").endswith(".parquet") else reader.csv(path)
+    except AnalysisException as error:
+        raise SettingsError(f"--pairs {path!r} cannot be read: {str(error).splitlines()[0]}") from error
+    missing = {"user_id", "item_id"} - set(pairs.columns)
+    if missing:
+        found = ", ".join(pairs.columns)
+        raise SettingsError(f"--pairs {path!r} has no column {', '.join(sorted(missing))}; it has {found}")
+    return pairs.select(F.col("user_id").cast("string"), F.col("item_id").cast("string"))
+
+
+def _current(settings: Settings) -> RunStorage:
+    spark = open_session(settings)
+    root = settings.storage.root
+    run = current_run(open_filesystem(root, spark), root)
+    if run is None:
+        raise RecsysError(f"nothing is published under {root} yet: run `recsys-spark run` first")
+    return open_run(spark, root, run.run_id)
+
+
+def _filesystem(settings: Settings) -> FileSystem:
+    """The root's file system; with a session, which takes seconds, only where one is needed."""
+    root = settings.storage.root
+    is_local = root.startswith("file:") or (":" not in root.split("/")[0] and "HADOOP_CONF_DIR" not in os.environ)
+    return open_filesystem(root, None if is_local else open_session(settings))

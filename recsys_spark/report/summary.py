@@ -1,0 +1,130 @@
+"""What a night prints at its end: the rows, the model, the lists, and three users to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from pyspark.sql import DataFrame, Window
+from pyspark.sql import functions as F
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table as Grid
+
+from recsys_spark.tables import INTERACTIONS, ITEMS, RECOMMENDATIONS, TABLES, USERS, Table
+
+if TYPE_CHECKING:
+    from recsys_spark.storage.run_storage import RunStorage
+
+_SHOWN_USERS, _SHOWN_ITEMS = 3, 5
+
+
+def print_summary(storage: RunStorage, console: Console) -> None:
+    """Print the facts of all steps of a finished run."""
+    steps = {step: storage.step_details(step) for step in storage.finished_steps()}
+    facts = Grid(show_header=False, box=None, pad_edge=False)
+    for name, text in _facts(steps):
+        facts.add_row(f"[bold]{name}[/bold]", escape(text))
+    console.print(facts)
+    _print_published(storage, console)
+    _print_users(storage, console)
+
+
+def _facts(steps: dict[str, dict[str, Any]]) -> Iterator[tuple[str, str]]:
+    ingest, index, pairs = steps["ingest"], steps["index"], steps["interactions"]
+    train, evaluate, lists = steps["train"], steps["evaluate"], steps["recommend"]
+    yield "Rows", f"{ingest['input']:,} in, {ingest['accepted']:,} accepted, {ingest['quarantined']:,} quarantined"
+    if ingest["later"]:
+        yield "Later", f"{ingest['later']:,} accepted rows are after the run date and wait for a later run"
+    for source, reasons in ingest["reasons"].items():
+        yield "Quarantined", f"{source}: " + ", ".join(f"{reason} {count:,}" for reason, count in reasons.items())
+    yield "Users", f"{index['users']:,} ({index['new_users']:,} new)"
+    yield "Items", f"{index['items']:,} ({index['new_items']:,} new)"
+    yield "Interactions", f"{pairs['interactions']:,}, density {pairs['density']:.2%}"
+    yield "Training", _curve(train)
+    yield "Validation", _validation(train)
+    yield "Hold-out", _holdout(evaluate["metrics"])
+    tiers = ", ".join(f"{tier} {count:,}" for tier, count in sorted(lists["tiers"].items()))
+    yield "Lists", f"{lists['users']:,} users scored ({tiers})"
+
+
+def _curve(train: dict[str, Any]) -> str:
+    start = "warm start, " if train["warm_start"] else ""
+    first, last = train["losses"][0], train["losses"][-1]
+    return (
+        f"{start}{train['loss']} loss {first:.4f} -> {last:.4f} in {len(train['losses'])} epochs, "
+        f"best epoch {train['best_epoch']}, refitted on everything"
+    )
+
+
+def _validation(train: dict[str, Any]) -> str:
+    if train["validation_ndcg"] is None:
+        return "no user has enough items to set one aside"
+    ours, popular = train["validation_ndcg"], train["popularity_ndcg"]
+    times = f" ({ours / popular:.2f}x)" if popular else ""
+    return f"NDCG@10 {ours:.4f}, popularity {popular:.4f}{times}"
+
+
+def _holdout(metrics: list[dict[str, Any]]) -> str:
+    values = {(row["model"], row["metric"], row["k"]): row["value"] for row in metrics}
+    models = sorted({model for model, _, _ in values}, key=lambda model: (model == "popularity", model))
+    k = max((k for _, _, k in values if k <= 10), default=None)
+    if k is None:
+        return "no user has enough items to set one aside" if not values else ""
+    names = ("ndcg", "recall", "item_coverage")
+    return "; ".join(
+        f"{model} " + ", ".join(f"{name}@{k} {values.get((model, name, k), 0.0):.4f}" for name in names)
+        for model in models
+    )
+
+
+def _print_published(storage: RunStorage, console: Console) -> None:
+    console.print("[bold]Published[/bold]")
+    for table in TABLES:
+        if table.published and storage.exists(table):
+            console.print(f"  {storage.path(table)}  {storage.count(table):,} rows", soft_wrap=True, highlight=False)
+
+
+def _print_users(storage: RunStorage, console: Console) -> None:
+    liked, recommended = liked_titles(storage), recommended_titles(storage)
+    for user_id in list(recommended)[:_SHOWN_USERS]:
+        console.print(f"[bold]User {escape(user_id)}[/bold]", highlight=False)
+        for word, titles in (("liked", liked.get(user_id, [])), ("recommended", recommended[user_id])):
+            console.print(f"  {word:<12} {escape('; '.join(titles)) or 'nothing'}", soft_wrap=True, highlight=False)
+
+
+def liked_titles(storage: RunStorage) -> dict[str, list[str]]:
+    """Titles of the items that the shown users rated highest, the newest first among equals."""
+    by_user = Window.partitionBy("user_idx").orderBy(
+        F.col("rating").desc(), F.col("last_at").desc_nulls_last(), "item_idx"
+    )
+    pairs = storage.read(INTERACTIONS).join(_shown_users(storage), on="user_idx", how="inner")
+    best = pairs.withColumn("place", F.row_number().over(by_user)).where(F.col("place") <= _SHOWN_ITEMS)
+    return _titles(best.select("user_id", "place", "item_idx"), storage, "item_idx")
+
+
+def recommended_titles(storage: RunStorage) -> dict[str, list[str]]:
+    """Titles of the first items of the shown users' lists."""
+    lists = storage.read(RECOMMENDATIONS).join(_shown_users(storage), on="user_id", how="inner")
+    items = lists.select("user_id", F.posexplode("item_ids").alias("place", "item_id"))
+    return _titles(items.where(F.col("place") < _SHOWN_ITEMS), storage, "item_id")
+
+
+def _shown_users(storage: RunStorage) -> DataFrame:
+    return storage.read(USERS).where(F.col("user_idx") < _SHOWN_USERS).select("user_idx", "user_id")
+
+
+def _titles(places: DataFrame, storage: RunStorage, key: str) -> dict[str, list[str]]:
+    title = F.coalesce(F.col("attributes")["title"], F.col("item_id"))
+    named = places.join(_columns(storage, ITEMS, key), on=key, how="inner").select(
+        "user_id", "place", title.alias("title")
+    )
+    titles: dict[str, list[str]] = {}
+    for row in named.orderBy("user_id", "place").collect():
+        titles.setdefault(row["user_id"], []).append(row["title"])
+    return titles
+
+
+def _columns(storage: RunStorage, table: Table, key: str) -> DataFrame:
+    columns = [key, "attributes"] if key == "item_id" else [key, "item_id", "attributes"]
+    return storage.read(table).select(*columns)

@@ -1,0 +1,119 @@
+"""Puts scorers together from what a run has stored: which model scores, on which blocks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame
+
+from recsys_spark.blockwise.items import distribute_ids, distribute_items
+from recsys_spark.blockwise.neighbors import Similarity, attach_neighbors, find_neighbors, neighbor_count
+from recsys_spark.blockwise.scorers import EmbeddingScorer, ItemVectors, NeighborScorer, PopularityScorer, Scorer
+from recsys_spark.blockwise.similar import EmbeddedEntities, distribute_entities
+from recsys_spark.blockwise.user_rows import RowSource, UserRows, distribute_user_rows
+from recsys_spark.kernels.csr import Weighting
+from recsys_spark.models.embeddings import Embeddings
+from recsys_spark.models.export import load_embeddings, read_manifest
+from recsys_spark.tables import ITEMS, SELECTION_EMBEDDINGS, USER_BLOCKS, USER_EMBEDDINGS, USER_NEIGHBORS, USERS, Table
+
+if TYPE_CHECKING:
+    from recsys_spark.config import Settings
+    from recsys_spark.storage.run_storage import RunStorage
+
+Fit = Literal["model", "selection"]
+"""`model`: learned from everything, for the lists; `selection`: has not seen the hold-out, for the metrics."""
+
+_EMBEDDINGS = {"model": USER_EMBEDDINGS, "selection": SELECTION_EMBEDDINGS}
+
+
+def list_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[DataFrame, Scorer]:
+    """The blocks to score and the scorer that the settings choose."""
+    if settings.recommend.model == "embedding":
+        return _embedding_scorer(storage, settings, fit)
+    return _neighbor_scorer(storage, settings, fit)
+
+
+def popularity_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> PopularityScorer:
+    """The same most popular items for everybody."""
+    popularity = _model(storage, fit).popularity
+    folder = storage.scratch / f"{fit}-popularity"
+    items = distribute_items(storage.spark, popularity[:, None], popularity > 0, folder, _shard_bytes(settings))
+    return PopularityScorer(items)
+
+
+def search_neighbors(storage: RunStorage, settings: Settings, hold_out: bool) -> DataFrame:
+    """Each user's nearest users, from everything or without the hold-out."""
+    neighbors = settings.neighbors
+    rows = user_rows(storage, settings, hold_out, neighbors.weighting, _shard_bytes(settings))
+    k = neighbor_count(neighbors.k, rows.n_users)
+    similarity = Similarity(neighbors.similarity, neighbors.bandwidth)
+    return find_neighbors(storage.read(USER_BLOCKS), rows, k, similarity)
+
+
+def user_rows(
+    storage: RunStorage, settings: Settings, hold_out: bool, weighting: Weighting, shard_bytes: int
+) -> UserRows:
+    """All users' rows, distributed."""
+    folder = storage.fetch(USER_BLOCKS, storage.scratch)
+    source = RowSource(folder, storage.count(USERS), storage.count(ITEMS), hold_out)
+    scratch = storage.scratch / f"rows-{weighting}-{hold_out}"
+    return distribute_user_rows(storage.spark, source, weighting, scratch, shard_bytes)
+
+
+def published_items(storage: RunStorage, settings: Settings) -> tuple[ItemVectors, str]:
+    """The items of a stored model, distributed, and the loss it was trained with."""
+    folder = storage.download("model", storage.scratch)
+    return _distribute_model(storage, settings, "model", load_embeddings(folder)), read_manifest(folder)["loss"]
+
+
+def embedded_users(storage: RunStorage, settings: Settings) -> EmbeddedEntities:
+    """The users that have an embedding, distributed."""
+    model = _model(storage, "model")
+    return _distribute_embedded(storage, settings, USERS, model.user_vectors, model.is_trained_user)
+
+
+def embedded_items(storage: RunStorage, settings: Settings) -> EmbeddedEntities:
+    """The items that have an embedding, distributed."""
+    model = _model(storage, "model")
+    return _distribute_embedded(storage, settings, ITEMS, model.item_vectors, model.is_trained_item)
+
+
+def _distribute_embedded(
+    storage: RunStorage, settings: Settings, table: Table, vectors: NDArray[np.float32], is_trained: NDArray[np.bool_]
+) -> EmbeddedEntities:
+    scratch, name = storage.scratch / f"similar-{table.name}", table.name.removesuffix("s")
+    ids = distribute_ids(storage.spark, storage.fetch(table, storage.scratch), name, scratch, kept=is_trained)
+    return distribute_entities(storage.spark, vectors[is_trained], ids, scratch, _shard_bytes(settings))
+
+
+def _model(storage: RunStorage, fit: Fit) -> Embeddings:
+    return load_embeddings(storage.download(fit, storage.scratch))
+
+
+def _distribute_model(storage: RunStorage, settings: Settings, fit: Fit, model: Embeddings) -> ItemVectors:
+    folder = storage.scratch / f"{fit}-items"
+    return distribute_items(storage.spark, model.item_matrix(), model.is_trained_item, folder, _shard_bytes(settings))
+
+
+def _shard_bytes(settings: Settings) -> int:
+    return settings.matrix.shard_mb << 20
+
+
+def _embedding_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[DataFrame, Scorer]:
+    model = _model(storage, fit)
+    items = _distribute_model(storage, settings, fit, model)
+    blocks = storage.read(USER_BLOCKS).join(storage.read(_EMBEDDINGS[fit]), on="block_id", how="inner")
+    return blocks, EmbeddingScorer(items)
+
+
+def _neighbor_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[DataFrame, Scorer]:
+    hold_out = fit == "selection"
+    neighbors = search_neighbors(storage, settings, hold_out) if hold_out else storage.read(USER_NEIGHBORS)
+    # Neighbors of one user lie anywhere: their rows stay in one mapped file, whatever its size.
+    everything = user_rows(storage, settings, hold_out, "none", shard_bytes=1 << 62)
+    mode: Literal["mean", "sum"] = "mean" if settings.feedback.kind == "explicit" else "sum"
+    fallback = popularity_scorer(storage, settings, fit)
+    scorer = NeighborScorer(everything, fallback, mode, settings.recommend.shrinkage)
+    return attach_neighbors(storage.read(USER_BLOCKS), neighbors), scorer

@@ -1,0 +1,54 @@
+"""Builds the sparse user-item matrix as CSR row blocks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from recsys_spark.blockwise.blocks import TEST, TRAIN, VALIDATION, binary_cell, lists_of
+from recsys_spark.kernels.csr import IndexLists
+from recsys_spark.tables import USER_BLOCKS
+
+SPLITS = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
+
+
+def build_user_blocks(users: DataFrame, interactions: DataFrame, block_users: int) -> DataFrame:
+    """The table `user_blocks`: `block_users` consecutive users a row, users without interactions included.
+
+    Memory of a task: one block, about 17 bytes an interaction of its users plus their ids.
+    """
+    split = F.create_map(*[F.lit(part) for pair in SPLITS.items() for part in pair])[F.col("split")]
+    entries = interactions.select(
+        _block(block_users), "user_idx", "item_idx", "rating", split.cast("int").alias("split")
+    )
+    # Another name: the positions of the entries come from the same column, and Spark would not tell them apart.
+    members = users.select(_block(block_users), F.col("user_idx").alias("member_idx"), "user_id")
+    return members.groupBy("block_id").cogroup(entries.groupBy("block_id")).applyInArrow(_to_block, USER_BLOCKS.schema)
+
+
+def _block(block_users: int) -> Column:
+    return F.floor(F.col("user_idx") / F.lit(block_users)).cast("int").alias("block_id")
+
+
+def _to_block(members: pa.Table, entries: pa.Table) -> pa.Table:
+    """One CSR block from the users of a block and their interactions, in any order."""
+    members = members.sort_by("member_idx")
+    users = members.column("member_idx").to_numpy()
+    first = int(users[0])
+    rows, columns = entries.column("user_idx").to_numpy() - first, entries.column("item_idx").to_numpy()
+    order = np.lexsort((columns, rows))
+    indptr = np.zeros(len(users) + 1, np.int64)
+    np.cumsum(np.bincount(rows, minlength=len(users)), out=indptr[1:])
+    whole = IndexLists(np.array([0, len(users)], np.int64), users)
+    block = {
+        "block_id": pa.array([members.column("block_id")[0].as_py()], pa.int32()),
+        "first_user_idx": pa.array([first], pa.int32()),
+        "user_ids": lists_of(whole, members.column("user_id").combine_chunks()),
+        "indptr": binary_cell(indptr),
+        "indices": binary_cell(columns[order].astype(np.int32)),
+        "ratings": binary_cell(entries.column("rating").to_numpy()[order].astype(np.float32)),
+        "splits": binary_cell(entries.column("split").to_numpy()[order].astype(np.uint8)),
+    }
+    return pa.table(block)

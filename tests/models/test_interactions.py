@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+
+from recsys_spark.errors import RecsysError
+from recsys_spark.models.interactions import TrainingPairs, select_trained
+
+from .conftest import to_pairs
+
+
+def test_pairs_are_sorted_by_user_and_item() -> None:
+    pairs = to_pairs([(1, 0), (0, 2), (1, 1), (0, 0)], 2, 3, [0.1, 0.2, 0.3, 0.4])
+    assert pairs.user_idx.tolist() == [0, 0, 1, 1]
+    assert pairs.item_idx.tolist() == [0, 2, 0, 1]
+    assert pairs.rating.tolist() == pytest.approx([0.4, 0.2, 0.1, 0.3])
+    assert (pairs.user_idx.dtype, pairs.item_idx.dtype, pairs.rating.dtype) == (np.int32, np.int32, np.float32)
+    assert pairs.user_counts().tolist() == [2, 2]
+    assert pairs.item_counts().tolist() == [2, 1, 1]
+    assert pairs.indptr().tolist() == [0, 2, 4]
+
+
+@pytest.mark.parametrize(
+    ("user", "item", "message"),
+    [(2, 0, r"user_idx\[0\] = 2 is out of range 0..1"), (-1, 0, r"user_idx\[0\] = -1"), (0, 3, r"item_idx\[0\] = 3")],
+)
+def test_an_index_out_of_range_is_refused(user: int, item: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        to_pairs([(user, item)], 2, 3)
+
+
+def test_an_index_beyond_32_bits_is_refused_and_not_wrapped() -> None:
+    with pytest.raises(ValueError, match="out of range"):
+        TrainingPairs(np.array([2**32]), np.array([0]), np.ones(1, np.float32), 2, 3)
+
+
+def test_bad_arrays_are_refused() -> None:
+    with pytest.raises(ValueError, match="one length"):
+        TrainingPairs(np.zeros(2, np.int32), np.zeros(1, np.int32), np.ones(1, np.float32), 1, 1)
+    with pytest.raises(ValueError, match="not numbers"):
+        to_pairs([(0, 0)], 1, 1, [np.nan])
+    with pytest.raises(ValueError, match="given twice"):
+        to_pairs([(0, 1), (0, 0), (0, 1)], 1, 2)
+    with pytest.raises(ValueError, match="whole numbers"):
+        TrainingPairs(np.zeros(1), np.zeros(1, np.int32), np.ones(1, np.float32), 1, 1)
+
+
+def test_items_are_left_out_before_users() -> None:
+    # Item 0 has one pair. Without it user 0 has one left, so he goes too; item 3 then loses its only other pair's user.
+    pairs = to_pairs([(0, 0), (0, 3), (2, 1), (2, 3), (3, 1), (3, 2), (3, 3), (2, 2)], 4, 5)
+    part = select_trained(pairs, min_user_interactions=2, min_item_interactions=2)
+    assert part.users.tolist() == [2, 3]
+    assert part.items.tolist() == [1, 2, 3]
+    assert part.pairs.user_idx.tolist() == [0, 0, 0, 1, 1, 1]
+    assert part.pairs.item_idx.tolist() == [0, 1, 2, 0, 1, 2]
+
+
+def test_nothing_left_to_train_on_is_an_error_that_names_the_settings() -> None:
+    with pytest.raises(RecsysError, match="model.min_user_interactions = 3"):
+        select_trained(to_pairs([(0, 0), (1, 0)], 2, 1), 3, 1)
+    with pytest.raises(RecsysError, match="0 pairs"):
+        select_trained(to_pairs([], 2, 1), 1, 1)
