@@ -26,7 +26,13 @@ OBJECT_STORES = frozenset(
 # py4j sends bytes as base64 text: fine for records, not for data.
 _CHUNK_BYTES = 1 << 20
 
-_EXISTS = {"FileAlreadyExistsException", "PathExistsException", "RemoteFileChangedException"}
+# HDFS says AlreadyBeingCreated to whoever loses a race for a new file, S3 RemoteFileChanged.
+_EXISTS = {
+    "FileAlreadyExistsException",
+    "PathExistsException",
+    "AlreadyBeingCreatedException",
+    "RemoteFileChangedException",
+}
 _MISSING = {"FileNotFoundException", "PathNotFoundException", "NoSuchFileException"}
 
 
@@ -199,12 +205,18 @@ def _as_os_errors(path: str) -> Iterator[None]:
         yield
     except (Py4JJavaError, CapturedException) as error:
         message = f"{path}: {_java_message(error)}"
-        names = {str(cause.getClass().getSimpleName()) for cause in _causes(error)}
+        names = {_class_name(cause) for cause in _causes(error)}
         if names & _EXISTS:
             raise FileExistsError(message) from error
         if names & _MISSING:
             raise FileNotFoundError(message) from error
         raise OSError(message) from error
+
+
+def _class_name(exception: Any) -> str:
+    """Without its package; of an exception that HDFS passes on from its server, the name it has there."""
+    name = str(exception.getClass().getSimpleName())
+    return str(exception.getClassName()).rpartition(".")[2] if name == "RemoteException" else name
 
 
 def _java_message(error: Py4JJavaError | CapturedException) -> str:

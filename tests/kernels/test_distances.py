@@ -136,6 +136,30 @@ def test_distances_that_round_to_one_are_ties() -> None:
         assert (found.indices.tolist(), found.scores.tolist()) == ([[0]], [[1.0]])
 
 
+_ = NOT_STORED
+QUERY = rows_of([[1.0, _, _, _, _]])
+AT_3 = [1.0, 1.0, 1.0, 1.0, _]  # squared distances to the query
+AT_2_AND_A_HALF = [1.0, 1.0, 1.0, 0.5, 0.5]
+AT_2 = [1.0, 1.0, 1.0, _, _]
+AT_2_WITHOUT_A_COMMON_COLUMN = [_, 1.0, _, _, _]
+
+
+@pytest.mark.parametrize("scan_share", [SCAN, VISIT])
+@pytest.mark.parametrize(
+    "matrix",
+    [
+        [AT_2_WITHOUT_A_COMMON_COLUMN] + [AT_2] * 300,
+        [AT_3] * 200 + [AT_2_WITHOUT_A_COMMON_COLUMN] + [AT_2] + [AT_2_AND_A_HALF] * 200,
+    ],
+)
+def test_a_tie_that_comes_late_still_goes_to_the_smaller_id(matrix: list[list[float]], scan_share: float) -> None:
+    """Rows without a common column come after those with one, when floods have set the limit already."""
+    rows = rows_of(matrix)
+    found = nearest_rows(QUERY, np.array([-1]), rows, 0, 1, 4096, scan_share)
+    assert found.indices.tolist() == [[matrix.index(AT_2_WITHOUT_A_COMMON_COLUMN)]]
+    assert found.scores.tolist() == [[2**0.5]]
+
+
 def test_pairs_of_the_same_make_up_tie_wherever_their_columns_lie() -> None:
     """In unit rows of n ones all that counts is how many columns two rows share, not which."""
     rows = weigh_rows(random_rows(2, 200, 40, 0.2, "ones"), "l2")

@@ -4,7 +4,7 @@ import pytest
 from recsys_spark.errors import RecsysError
 from recsys_spark.models.interactions import TrainingPairs, select_trained
 
-from .conftest import to_pairs
+from tests.models.conftest import to_pairs
 
 
 def test_pairs_are_sorted_by_user_and_item() -> None:

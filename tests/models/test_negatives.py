@@ -6,7 +6,7 @@ from recsys_spark.models.backend import tf
 from recsys_spark.models.interactions import TrainingPairs
 from recsys_spark.models.negatives import NegativeSampler, SeenFilter
 
-from .conftest import to_pairs
+from tests.models.conftest import to_pairs
 
 
 def contains_all(seen: SeenFilter, n_users: int, n_items: int) -> np.ndarray:

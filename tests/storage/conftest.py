@@ -4,12 +4,15 @@ from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from recsys_spark.storage.local_filesystem import LocalFileSystem
 from recsys_spark.storage.publishing import publish
+from recsys_spark.storage.receipts import table_receipt, write_receipt
 from recsys_spark.storage.run_storage import RunStorage
 from recsys_spark.storage.runs import start_run
 from recsys_spark.tables import DOUBLE, LONG, STRING, ArrayType, Column, Table
@@ -64,15 +67,30 @@ def written(started: Nights) -> Nights:
 
 
 @pytest.fixture
-def published(written: Nights) -> Nights:
-    """Starts, writes and publishes a run."""
+def published(started: Nights) -> Nights:
+    """Starts, writes and publishes a run; without Spark's writer, as most tests need the run, not its rows."""
 
     def go(value: int = 1, day: date = DAY, run_id: str | None = None, move_pointer: bool | None = None) -> RunStorage:
-        storage = written(value, day, run_id)
+        storage = started(day, run_id)
+        _write_quickly(storage, value)
         publish(storage, {}, move_pointer=move_pointer)
         return storage
 
     return go
+
+
+def _write_quickly(storage: RunStorage, value: int) -> None:
+    folder = Path(storage.path(SCORES))
+    folder.mkdir()
+    for part in (0, 2):
+        rows = {
+            "user_id": [f"u{part}", f"u{part + 1}"],
+            "value": [value, value],
+            "tags": [["a", "b"]] * 2,
+            "note": pa.nulls(2, pa.float64()),
+        }
+        pq.write_table(pa.table(rows), folder / f"part-0000{part}.parquet")
+    write_receipt(storage.filesystem, storage.run, table_receipt(SCORES, 4))
 
 
 def scores(spark: SparkSession, value: int, rows: int = 4) -> DataFrame:

@@ -1,0 +1,169 @@
+"""Training on catalogues whose answer is known."""
+
+import hashlib
+import subprocess
+import sys
+from dataclasses import fields
+
+import numpy as np
+import pytest
+
+from recsys_spark.errors import RecsysError
+from recsys_spark.models.embeddings import Embeddings
+from recsys_spark.models.interactions import TrainingPairs
+from recsys_spark.models.training import EpochLog, fit_embeddings
+from recsys_spark.sections import ModelSettings
+from tests.models.conftest import split_checkerboard, to_pairs
+
+
+def lists_of(embeddings: Embeddings, seen: TrainingPairs, k: int) -> np.ndarray:
+    """The k best unseen items of each user, by a full sort."""
+    user_matrix, item_matrix = embeddings.scoring_vectors()
+    scores = user_matrix @ item_matrix.T
+    scores[seen.user_idx, seen.item_idx] = -np.inf
+    return np.argsort(-scores, axis=1, kind="stable")[:, :k]
+
+
+@pytest.mark.parametrize("loss", ["bpr", "bce"])
+def test_a_checkerboard_of_tastes_is_learned(loss: str, tiny: ModelSettings) -> None:
+    train, validation = split_checkerboard()
+    logs: list[EpochLog] = []
+    settings = tiny.model_copy(update={"loss": loss})
+    fit = fit_embeddings(train, settings, 0, validation=validation, on_epoch=logs.append)
+    users = np.arange(train.n_users)[:, None]
+    assert (lists_of(fit.embeddings, train, 5) % 2 == users % 2).mean() > 0.98
+    assert tuple(logs) == fit.history
+    assert [log.epoch for log in logs] == list(range(1, len(logs) + 1))
+    best = max(log.validation_ndcg or 0 for log in logs)
+    assert fit.history[fit.best_epoch - 1].validation_ndcg == best
+    assert fit.popularity_ndcg is not None
+    assert best > 1.5 * fit.popularity_ndcg
+
+
+def test_mse_predicts_the_ratings_of_two_tastes(tiny: ModelSettings) -> None:
+    random = np.random.default_rng(0)
+    listed = [(user, item) for user in range(60) for item in range(40) if random.random() < 0.4]
+    pairs = to_pairs(listed, 60, 40, [0.9 if user % 2 == item % 2 else 0.2 for user, item in listed])
+    settings = tiny.model_copy(update={"loss": "mse", "epochs": 60})
+    user_matrix, item_matrix = fit_embeddings(pairs, settings, 0).embeddings.scoring_vectors()
+    truth = np.where(np.arange(60)[:, None] % 2 == np.arange(40) % 2, 0.9, 0.2)
+    assert np.sqrt(np.mean((user_matrix @ item_matrix.T - truth) ** 2)) < 0.1
+
+
+def test_without_validation_it_runs_the_epochs_it_is_told(tiny: ModelSettings) -> None:
+    train, validation = split_checkerboard(20, 20)
+    fit = fit_embeddings(train, tiny, 0, epochs=2)
+    assert (len(fit.history), fit.best_epoch, fit.popularity_ndcg) == (2, 2, None)
+    assert fit.history[0].validation_ndcg is None
+    watched = fit_embeddings(train, tiny, 0, epochs=2, validation=validation)
+    assert watched.best_epoch == 2
+    assert watched.history[1].validation_ndcg is not None
+    assert digest(watched.embeddings) == digest(fit.embeddings)
+
+
+def digest(embeddings: Embeddings) -> str:
+    arrays = (np.asarray(getattr(embeddings, field.name)).tobytes() for field in fields(Embeddings))
+    return hashlib.sha256(b"".join(arrays)).hexdigest()
+
+
+def digest_of_a_fit(order: int) -> str:
+    train, validation = split_checkerboard(20, 20)
+    shuffled = np.random.default_rng(order).permutation(len(train))
+    train = TrainingPairs(train.user_idx[shuffled], train.item_idx[shuffled], train.rating[shuffled], 20, 20)
+    settings = ModelSettings(embedding_dim=8, batch_size=50, epochs=4, validation_users=15)
+    return digest(fit_embeddings(train, settings, 3, validation=validation).embeddings)
+
+
+def test_another_process_and_another_order_give_the_same_bits() -> None:
+    code = "from tests.models.test_training import digest_of_a_fit; print(digest_of_a_fit({}))"
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", code.format(order)], check=True, capture_output=True, text=True
+        ).stdout.strip()
+        for order in (1, 2)
+    }
+    assert digests == {digest_of_a_fit(3)}
+
+
+def test_a_warm_start_needs_fewer_epochs_and_takes_in_new_users_and_items(tiny: ModelSettings) -> None:
+    before, _ = split_checkerboard(50, 36)
+    train, validation = split_checkerboard(60, 40)
+    settings = tiny.model_copy(update={"epochs": 30, "learning_rate": 0.03})
+    earlier = fit_embeddings(before, settings, 0, epochs=12).embeddings
+    cold = fit_embeddings(train, settings, 1, validation=validation, epochs=12)
+    warm = fit_embeddings(train, settings, 1, validation=validation, epochs=12, warm_start=earlier)
+
+    def epochs_to_reach(goal: float, history: tuple[EpochLog, ...]) -> int:
+        return next((log.epoch for log in history if (log.validation_ndcg or 0) >= goal), 99)
+
+    goal = 0.95 * max(log.validation_ndcg or 0 for log in cold.history)
+    assert epochs_to_reach(goal, warm.history) < epochs_to_reach(goal, cold.history)
+    assert warm.embeddings.user_vectors.shape == (60, 8)
+    new_users = np.arange(50, 60)
+    own_half = lists_of(warm.embeddings, train, 5)[new_users] % 2 == new_users[:, None] % 2
+    assert own_half.mean() > 0.9
+
+
+def test_a_warm_start_copies_known_rows_and_starts_new_ones() -> None:
+    settings = ModelSettings(embedding_dim=4, learning_rate=1e-12, l2=0)
+    before = to_pairs([(0, 0), (1, 1)], 3, 3)  # user 2 and item 2 are known but not trained
+    earlier = fit_embeddings(before, settings, 0, epochs=1).embeddings
+    grown = to_pairs([(0, 0), (1, 1), (2, 2), (4, 3)], 5, 4)
+    warm = fit_embeddings(grown, settings, 9, epochs=1, warm_start=earlier).embeddings
+    assert warm.user_vectors[:2] == pytest.approx(earlier.user_vectors[:2], abs=1e-6)
+    assert warm.item_vectors[:2] == pytest.approx(earlier.item_vectors[:2], abs=1e-6)
+    assert (np.abs(warm.user_vectors[[2, 4]]).max(axis=1) > 1e-3).all()
+    assert warm.is_trained_user.tolist() == [True, True, True, False, True]
+    assert not warm.user_vectors[3].any()
+
+
+def test_a_warm_start_that_does_not_fit_is_refused(tiny: ModelSettings) -> None:
+    earlier = fit_embeddings(to_pairs([(0, 0), (1, 1)], 2, 2), tiny, 0, epochs=1).embeddings
+    with pytest.raises(ValueError, match="warm_start has 2 users, 2 items and 8 dimensions"):
+        fit_embeddings(to_pairs([(0, 0)], 1, 2), tiny, 0, epochs=1, warm_start=earlier)
+    with pytest.raises(ValueError, match="and 4$"):
+        settings = tiny.model_copy(update={"embedding_dim": 4})
+        fit_embeddings(to_pairs([(0, 0)], 2, 2), settings, 0, epochs=1, warm_start=earlier)
+
+
+def test_users_and_items_with_few_interactions_are_not_trained(tiny: ModelSettings) -> None:
+    pairs = to_pairs([(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 2)], 4, 3)
+    settings = tiny.model_copy(update={"min_user_interactions": 2, "min_item_interactions": 2})
+    embeddings = fit_embeddings(pairs, settings, 0, epochs=2).embeddings
+    assert embeddings.is_trained_user.tolist() == [True, True, False, False]
+    assert embeddings.is_trained_item.tolist() == [True, True, False]
+    assert lists_of(embeddings, to_pairs([], 4, 3), 3)[2:].tolist() == [[0, 1, 2], [0, 1, 2]]  # by popularity
+    assert lists_of(embeddings, to_pairs([], 4, 3), 3)[:2, 2].tolist() == [2, 2]
+
+
+@pytest.mark.parametrize("loss", ["mse", "bpr", "bce"])
+@pytest.mark.parametrize(
+    ("listed", "n_users", "n_items"),
+    [([(0, 0)], 1, 1), ([(0, 0), (0, 2)], 1, 3), ([(0, 0), (2, 0)], 3, 1)],
+    ids=["single pair", "one user", "one item"],
+)
+def test_the_smallest_catalogues_train(
+    loss: str, listed: list[tuple[int, int]], n_users: int, n_items: int, tiny: ModelSettings
+) -> None:
+    pairs = to_pairs(listed, n_users, n_items, [0.5] * len(listed))  # all ratings equal, too
+    fit = fit_embeddings(pairs, tiny.model_copy(update={"loss": loss}), 0, epochs=2)
+    user_matrix, item_matrix = fit.embeddings.scoring_vectors()
+    assert np.isfinite(user_matrix @ item_matrix.T).all()
+
+
+def test_validation_without_a_trained_user_counts_as_none(tiny: ModelSettings) -> None:
+    fit = fit_embeddings(to_pairs([(0, 0)], 2, 2), tiny, 0, validation=to_pairs([(1, 1)], 2, 2))
+    assert len(fit.history) == fit.best_epoch == tiny.epochs
+    assert fit.history[0].validation_ndcg is None
+
+
+def test_validation_of_another_catalogue_is_refused(tiny: ModelSettings) -> None:
+    with pytest.raises(ValueError, match="validation has 3 users and 2 items"):
+        fit_embeddings(to_pairs([(0, 0)], 2, 2), tiny, 0, validation=to_pairs([(1, 1)], 3, 2))
+
+
+def test_training_that_diverges_stops_with_advice(tiny: ModelSettings) -> None:
+    train, _ = split_checkerboard(20, 20)
+    settings = tiny.model_copy(update={"loss": "mse", "learning_rate": 1e20})
+    with pytest.raises(RecsysError, match=r"lower model.learning_rate"):
+        fit_embeddings(train, settings, 0)
