@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from jobs import audit, evaluate, index, ingest, interactions, matrix, neighbors, recommend, similar, train
+from jobs import audit, evaluate, index, ingest, interactions, matrix, neighbors, publish, recommend, similar, train
 from recsys_spark.errors import RecsysError
-from recsys_spark.night import Night, Step, perform, publish_run
+from recsys_spark.night import Night, Step, perform
 
 STEPS: tuple[Step, ...] = (
     Step("ingest", ingest.run, "input rows -> events, quarantine"),
@@ -27,7 +27,7 @@ def run(night: Night) -> None:
     for step in STEPS:
         if step.name not in night.storage.finished_steps():
             perform(step, night)
-    publish_run(night)
+    publish.run(night)
 
 
 def run_again(step: Step, night: Night) -> None:
@@ -37,8 +37,8 @@ def run_again(step: Step, night: Night) -> None:
     perform(step, night)
 
 
-def require_finished(night: Night) -> None:
-    """Stop unless every step has finished.
+def run_publish(night: Night) -> None:
+    """Publish a run whose steps have all finished.
 
     Raises:
         RecsysError: naming the steps that have not.
@@ -46,6 +46,7 @@ def require_finished(night: Night) -> None:
     missing = [step.name for step in STEPS if step.name not in night.storage.finished_steps()]
     if missing:
         raise RecsysError(f"run {night.storage.run.run_id} cannot be published before its steps {', '.join(missing)}")
+    publish.run(night)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from rich.console import Console
 from jobs import nightly
 from recsys_spark.config import load_settings
 from recsys_spark.errors import RecsysError
-from recsys_spark.night import Step, open_night, parse_run_date, publish_run
+from recsys_spark.night import Step, open_night, parse_run_date
 from recsys_spark.report.published import predict_to, print_lists, print_runs, roll_back
 from recsys_spark.report.summary import print_summary
 
@@ -109,8 +109,7 @@ def publish(
     """Publish a run whose steps have all finished: manifest, then pointer."""
     loaded, date = load_settings(settings, overrides or []), parse_run_date(run_date)
     with open_night(loaded, date, console, run_id, is_new=False, make_current=make_current) as night:
-        nightly.require_finished(night)
-        publish_run(night)
+        nightly.run_publish(night)
 
 
 @app.command("list-runs")

@@ -16,7 +16,7 @@ from recsys_spark.storage.records import decode, encode, to_iso, utc_now
 from recsys_spark.tables import Table
 
 _FORMAT_VERSION = 1
-# Azure's object store shows a replaced file empty for a moment; a file that is really broken stays so.
+# A store without an atomic PUT (Azure's `abfs`) may show a new file empty for a moment; a broken one stays broken.
 _READ_ATTEMPTS, _PAUSE_S = 5, 0.2
 
 

@@ -226,6 +226,16 @@ def test_rollback_refuses_what_readers_could_not_use(
     assert _current(root) == "sunday"
 
 
+def test_a_rollback_checks_hashes_when_asked(root: str, filesystem: LocalFileSystem, published: Nights) -> None:
+    older = published(1, FRIDAY, "friday")
+    published(2, SUNDAY, "sunday")
+    part = next(Path(older.path(SCORES)).glob("part-*"))
+    part.write_bytes(bytes(part.stat().st_size))
+    with pytest.raises(StorageError, match=r"run friday is broken: .* another SHA-256"):
+        rollback(filesystem, root, should_hash=True)
+    assert _current(root) == "sunday"
+
+
 @pytest.mark.parametrize("content", [b"", b'{"run_id": "sun', b"[]", b"{}", b'{"format_version": 2}'])
 def test_a_broken_pointer_is_named_and_repaired_by_a_rollback(
     root: str, filesystem: LocalFileSystem, published: Nights, content: bytes
