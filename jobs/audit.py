@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import sys
 
-from recsys_spark.audit import Facts, audit_lists, require_passed
+from recsys_spark.audit import Facts, audit_lists, free_items, require_passed
 from recsys_spark.config import Settings
 from recsys_spark.storage.run_storage import RunStorage
-from recsys_spark.tables import RECOMMENDATIONS, USERS
+from recsys_spark.tables import INTERACTIONS, RECOMMENDATIONS, USERS
 
 
 def run(storage: RunStorage, settings: Settings) -> Facts:
     """Check `recommendations`."""
-    checks = audit_lists(storage.read(RECOMMENDATIONS), storage.count(USERS), settings.recommend.top_k, settings.audit)
+    lists, recommend = storage.read(RECOMMENDATIONS), settings.recommend
+    least_count = settings.model.min_item_interactions if recommend.model == "embedding" else 1
+    free = free_items(storage.read(USERS), storage.read(INTERACTIONS), least_count, recommend.exclude_seen)
+    checks = audit_lists(lists, free, storage.count(USERS), recommend.top_k, settings.audit)
     require_passed(checks, storage.run.path)
     return {"checks": [str(check) for check in checks]}
 

@@ -6,7 +6,7 @@ import sys
 
 from recsys_spark.audit import Facts
 from recsys_spark.config import Settings
-from recsys_spark.sources import read_entities
+from recsys_spark.sources import read_entities, readable
 from recsys_spark.storage.run_storage import RunStorage
 from recsys_spark.tables import EVENTS, ITEMS, USERS
 from recsys_spark.transforms.index import append_index, known_ids
@@ -20,7 +20,8 @@ def run(storage: RunStorage, settings: Settings) -> Facts:
         ids = known_ids(events, f"{name}_id", entities.get(table.name))
         known = storage.read_parent(table)
         known_count = 0 if known is None else known.count()
-        facts[table.name] = storage.write(table, append_index(ids, known, known_count, name))
+        with readable(table.name):
+            facts[table.name] = storage.write(table, append_index(ids, known, known_count, name))
         facts[f"new_{table.name}"] = facts[table.name] - known_count
     return facts
 

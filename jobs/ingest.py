@@ -24,8 +24,9 @@ def run(storage: RunStorage, settings: Settings) -> Facts:
         carried = None if kept is None else renew_verdict(kept, run_date)
         storage.write(EVENTS, checked if carried is None else checked.unionByName(carried))
     events = storage.read(EVENTS)
-    entities = read_entities(storage.spark, settings)
-    storage.write(QUARANTINE, rejected_entities(quarantined(events), entities))
+    with readable("items or users"):
+        entities = read_entities(storage.spark, settings)
+        storage.write(QUARANTINE, rejected_entities(quarantined(events), entities))
     facts = count_verdicts(events, storage.read(QUARANTINE), 0 if carried is None else carried.count())
     require_few_quarantined(facts, settings.events.max_quarantined_share, storage.path(QUARANTINE))
     return facts

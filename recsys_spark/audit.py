@@ -75,27 +75,57 @@ class Check:
         return f"{self.name} is {self.value:g}, must be {self.limit}"
 
 
-def audit_lists(lists: DataFrame, n_users: int, top_k: int, settings: AuditSettings) -> tuple[Check, ...]:
-    """Check `recommendations`: every user once, full enough, no item twice in a list, sane scores."""
-    size = F.size("item_ids")
+def free_items(users: DataFrame, interactions: DataFrame, least_count: int, exclude_seen: bool) -> DataFrame:
+    """How many items could be in each user's list at most, as `user_id, free`.
+
+    Args:
+        users: the user index.
+        interactions: the table `interactions`.
+        least_count: interactions an item needs to be recommended.
+        exclude_seen: whether a user's own items stay out of the list.
+    """
+    counts = interactions.groupBy("item_idx").agg(F.count("*").alias("users"))
+    candidates = counts.where(F.col("users") >= least_count).select("item_idx")
+    seen = interactions.join(candidates, on="item_idx", how="left_semi").groupBy("user_idx")
+    seen_count = F.coalesce("seen", F.lit(0)) if exclude_seen else F.lit(0)
+    return (
+        users.join(seen.agg(F.count("*").alias("seen")), on="user_idx", how="left")
+        .crossJoin(F.broadcast(candidates.agg(F.count("*").alias("candidates"))))  # one row
+        .select("user_id", (F.col("candidates") - seen_count).alias("free"))
+    )
+
+
+def audit_lists(
+    lists: DataFrame, free: DataFrame, n_users: int, top_k: int, settings: AuditSettings
+) -> tuple[Check, ...]:
+    """Check `recommendations`: every user once, as full as can be, no item twice in a list, sane scores."""
+    size, possible = F.size("item_ids"), F.least(F.col("free"), F.lit(top_k))
     falls = F.forall(F.sequence(F.lit(1), size - 1), lambda i: F.get("scores", i) <= F.get("scores", i - 1))
     is_finite = F.forall("scores", lambda score: ~F.isnan(score) & (F.abs(score) < float("inf")))
-    counts = lists.agg(
+    counts = lists.join(free, on="user_id", how="left").agg(
         F.count("*").alias("lists"),
         F.count_distinct("user_id").alias("users"),
         F.count_if(size > 0).alias("filled"),
-        F.count_if(size < top_k).alias("short"),
+        F.count_if(possible > 0).alias("fillable"),
+        F.count_if(size < possible).alias("short"),
         F.count_if(F.size(F.array_distinct("item_ids")) < size).alias("repeated"),
         F.count_if(~is_finite).alias("not_finite"),
         F.count_if((size > 1) & ~falls).alias("unordered"),
         F.count_if(size != F.size("scores")).alias("unpaired"),
     ).collect()[0]
-    users = max(n_users, 1)
     return (
         _equals("lists", counts["lists"], n_users),
         _equals("distinct users", counts["users"], n_users),
-        _at_least("share of users with items", counts["filled"] / users, settings.min_user_coverage),
-        _at_most("share of lists below top_k", counts["short"] / users, settings.max_underfilled_share),
+        _at_least(
+            "share of users with items",
+            counts["filled"] / counts["fillable"] if counts["fillable"] else 1.0,
+            settings.min_user_coverage,
+        ),
+        _at_most(
+            "share of lists shorter than they could be",
+            counts["short"] / max(n_users, 1),
+            settings.max_underfilled_share,
+        ),
         _equals("lists with an item twice", counts["repeated"], 0),
         _equals("lists with scores that are no numbers", counts["not_finite"], 0),
         _equals("lists not ordered by score", counts["unordered"], 0),

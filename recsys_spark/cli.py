@@ -28,7 +28,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-console, errors = Console(), Console(stderr=True)
+# Into a file or pipe, tables are as wide as they need to be.
+console = Console(emoji=False, width=None if sys.stdout.isatty() else 200)
+errors = Console(stderr=True, emoji=False)
 
 SettingsFile = Annotated[str, typer.Option("--settings", metavar="FILE", help="TOML file with the settings.")]
 RunDate = Annotated[

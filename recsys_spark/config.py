@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings.exceptions import SettingsError as EnvironmentValueError
 
 from recsys_spark.errors import SettingsError
 from recsys_spark.sections import (
@@ -34,12 +36,13 @@ from recsys_spark.sections import (
 )
 
 
+_PREFIX = "RECSYS_SPARK__"
+
+
 class Settings(BaseSettings):
     """Everything a night needs to know."""
 
-    model_config = SettingsConfigDict(
-        frozen=True, extra="forbid", env_prefix="RECSYS_SPARK__", env_nested_delimiter="__"
-    )
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=_PREFIX, env_nested_delimiter="__")
 
     storage: StorageSettings
     events: EventSettings
@@ -65,8 +68,8 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment overrides the file; `--set` is applied on top of both by `load_settings`."""
-        return env_settings, init_settings
+        """Only what is passed: `load_settings` puts file, environment and `--set` on top of each other."""
+        return (init_settings,)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -113,16 +116,38 @@ def load_settings(path: str | Path, overrides: Sequence[str] = ()) -> Settings:
         raise SettingsError(f"settings file {str(path)!r} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"settings file {str(path)!r} is not valid TOML: {error}") from error
+    content = _override(_merged(content, _environment()), overrides)
     try:
-        settings = Settings(**content)
-        if overrides:
-            settings = Settings.model_validate(_override(settings.model_dump(exclude_unset=True), overrides))
-        return settings
+        return Settings(**content)
     except ValidationError as error:
         raise SettingsError(f"{path}: {_first_line(error)}") from error
 
 
-def _override(content: dict[str, Any], overrides: Sequence[str]) -> Mapping[str, Any]:
+def _environment() -> dict[str, Any]:
+    names = [name for name in os.environ if name.upper().startswith(_PREFIX)]
+    for name in names:
+        section = name[len(_PREFIX) :].split("__")[0].lower()
+        if section not in Settings.model_fields:
+            known = ", ".join(sorted(Settings.model_fields))
+            raise SettingsError(f"environment variable {name}: there is no section {section!r}, only {known}")
+    try:
+        return EnvSettingsSource(Settings)()
+    except EnvironmentValueError as error:
+        raise SettingsError(
+            f"environment variables {', '.join(sorted(names))}: {error}; lists and tables are JSON, such as [5, 10]"
+        ) from error
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """What `above` gives, key by key, and the rest of `below`."""
+    merged = {**below, **above}
+    for key in below.keys() & above.keys():
+        if isinstance(below[key], dict) and isinstance(above[key], dict):
+            merged[key] = _merged(below[key], above[key])
+    return merged
+
+
+def _override(content: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 from pyspark.sql import SparkSession
 from rich.console import Console
@@ -115,19 +116,25 @@ def open_night(
     check_inputs(spark, settings)
     root = settings.storage.root
     filesystem = open_filesystem(root, spark)
+    if run_id is None and not is_new:
+        run_id = _unfinished(filesystem, root, run_date or _today(settings))
+    # Before the lease, which would make the folder of a root that is not there.
+    storage = None if run_id is None else _reopen(spark, settings, run_id, run_date)
     new_id = new_run_id()
     with (
         hold_lease(filesystem, root, run_id or new_id, settings.storage.lease_ttl_s) as lease,
         scratch_folder() as scratch,
     ):
-        if run_id is None and not is_new:
-            run_id = _unfinished(filesystem, root, run_date or _today())
-        if run_id is None:
+        if storage is None:
             storage = start_run(
-                spark, root, run_date or _today(), settings.digest(), settings.seed, run_id=new_id, writers=WRITERS
+                spark,
+                root,
+                run_date or _today(settings),
+                settings.digest(),
+                settings.seed,
+                run_id=new_id,
+                writers=WRITERS,
             )
-        else:
-            storage = _reopen(spark, settings, run_id, run_date)
         storage.scratch = scratch
         console.print(f"run {storage.run.run_id} for {storage.run.run_date}", highlight=False, soft_wrap=True)
         yield Night(storage, settings, lease, console, make_current)
@@ -197,8 +204,8 @@ def scratch_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _today() -> datetime.date:
-    return datetime.datetime.now(datetime.UTC).date()
+def _today(settings: Settings) -> datetime.date:
+    return datetime.datetime.now(ZoneInfo(settings.events.timezone)).date()
 
 
 def _unfinished(filesystem: FileSystem, root: str, run_date: datetime.date) -> str:

@@ -203,8 +203,12 @@ class ModelSettings(Section):
     epochs: int = Field(60, ge=1, description="Most epochs; early stopping usually ends before.")
     patience: int = Field(5, ge=1, description="Epochs without a better validation NDCG before training stops.")
     batch_size: int = Field(2048, ge=1, description="Interactions in a step.")
-    learning_rate: float = Field(0.002, gt=0, description="Step size of Adam.")
-    l2: float = Field(1e-6, ge=0, description="L2 penalty on the embeddings of a batch, per sample.")
+    learning_rate: float = Field(0.1, gt=0, description="Step size of Adagrad, which keeps one scale a row.")
+    l2: float | None = Field(
+        None,
+        ge=0,
+        description="L2 penalty on the vectors a sample touches, added to its loss. None: 0.03 for `mse`, else 0.003.",
+    )
     negatives: int = Field(4, ge=1, description="Sampled negatives for each positive (`bpr`, `bce`).")
     min_user_interactions: int = Field(
         1, ge=1, description="Users with fewer are not trained; they get the fallback tier."
@@ -214,6 +218,13 @@ class ModelSettings(Section):
     )
     validation_users: int = Field(20_000, ge=1, description="Most users whose validation NDCG steers early stopping.")
     warm_start: bool = Field(True, description="Start from the embeddings of the run before when there is one.")
+
+    @property
+    def l2_penalty(self) -> float:
+        """The penalty in force, the default of the loss filled in."""
+        if self.l2 is not None:
+            return self.l2
+        return 0.03 if self.loss == "mse" else 0.003
 
 
 class RecommendSettings(Section):
@@ -257,5 +268,7 @@ class EvaluateSettings(Section):
 class AuditSettings(Section):
     """What must hold before lists are published; a failed audit ends with exit code 3."""
 
-    min_user_coverage: float = Field(0.99, ge=0, le=1, description="Share of users with a list of at least one item.")
+    min_user_coverage: float = Field(
+        0.99, ge=0, le=1, description="Share of users with at least one item, of those who have not had all."
+    )
     max_underfilled_share: float = Field(1.0, ge=0, le=1, description="Share of lists shorter than they could be.")

@@ -48,6 +48,8 @@ def _defaults(settings: Settings) -> dict[str, str]:
         "spark.sql.session.timeZone": settings.events.timezone,
         "spark.sql.shuffle.partitions": str(settings.spark.shuffle_partitions),
         "spark.sql.execution.arrow.pyspark.enabled": "true",
+        # Spark's default is the deprecated INT96, which other readers of Parquet do not take.
+        "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
         "spark.executorEnv.OPENBLAS_NUM_THREADS": threads,
         "spark.executorEnv.OMP_NUM_THREADS": threads,
         "spark.executorEnv.MKL_NUM_THREADS": threads,

@@ -66,8 +66,10 @@ def check_inputs(spark: SparkSession, settings: Settings) -> None:
         SettingsError: for a path, table or column that is not there, or a column that cannot hold what it should.
     """
     now = datetime.datetime.now(datetime.UTC)
-    check_events(read_events(spark, settings.events), settings.events, settings.feedback, now.date(), now)
-    read_entities(spark, settings)
+    with readable("events"):
+        check_events(read_events(spark, settings.events), settings.events, settings.feedback, now.date(), now)
+    with readable("items or users"):
+        read_entities(spark, settings)
 
 
 @contextmanager
@@ -93,7 +95,7 @@ def _require_columns(frame: DataFrame, columns: dict[str, str], section: str) ->
     """Check that mapped columns exist; `columns` maps the setting's name to the column it names."""
     for setting, column in columns.items():
         if column not in frame.columns:
-            found = ", ".join(name for name in frame.columns if name != CORRUPT_RECORD)
+            found = ", ".join(name for name in frame.columns if name != CORRUPT_RECORD) or "none"
             raise SettingsError(f"{section}.{setting}: the input has no column {column!r}; it has {found}")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +13,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyspark import SparkFiles
 from pyspark.sql import SparkSession
-
-_CHUNK = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -78,17 +76,9 @@ def save_arrays(folder: Path, arrays: Mapping[str, NDArray[Any]]) -> dict[str, P
 
 
 def _distribute(spark: SparkSession, path: Path) -> str:
-    """Give the file a name made of its content: a second night in one session never meets an older file."""
-    name = f"{path.stem}-{_digest(path)}{path.suffix}"
+    """Give the file a name of its own: Spark's file server refuses two paths of one name in a session."""
+    name = f"{path.stem}-{secrets.token_hex(8)}{path.suffix}"
     named = path.with_name(name)
     path.rename(named)
     spark.sparkContext.addFile(str(named))
     return name
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()[:16]

@@ -69,7 +69,8 @@ def squared_distance(queries: RowArrays, query: int, candidates: RowArrays, row:
     The sum of three float64 sums by ascending column: squares stored only by one row, squares stored only by
     the other, squared differences of the columns both store; the first two are added first. So it is
     symmetric, depends on the two rows alone, equals |u|^2 + |v|^2 to the bit without a common column, and
-    gives equal bits to pairs of the same make-up wherever their columns lie: true ties stay ties.
+    does not depend on how the columns of the two rows interleave: rows of ones that were brought to unit
+    length tie exactly when they have as many columns and share as many.
     """
     only_query, only_candidate, common = 0.0, 0.0, 0.0
     left, left_end = queries.indptr[query], queries.indptr[query + 1]

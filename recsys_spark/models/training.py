@@ -79,7 +79,8 @@ def fit_embeddings(
         stopping = keras.callbacks.EarlyStopping(_MONITOR, 0, settings.patience, mode="max", restore_best_weights=True)
         callbacks.append(stopping)
     batches = PairBatches(part.pairs, settings.batch_size, seed)
-    model.fit(batches, epochs=epochs or settings.epochs, verbose=0, callbacks=callbacks)
+    # Without shuffle, because Keras would shuffle the batches once more, by the global generator.
+    model.fit(batches, epochs=epochs or settings.epochs, verbose=0, callbacks=callbacks, shuffle=False)
     best_epoch = stopping.best_epoch + 1 if len(callbacks) > 1 else len(epoch_logger.history)
     return Fit(
         collect_embeddings(model, part),
@@ -94,7 +95,7 @@ def build_model(part: TrainedPart, settings: ModelSettings, seed: int, warm_star
     loss = LOSSES[settings.loss]
     sampler = NegativeSampler(part.pairs, settings.negatives, seed) if loss.needs_negatives else None
     model = EmbeddingModel(part.pairs.n_users, part.pairs.n_items, settings.embedding_dim)
-    model.compile(Objective(loss, sampler, settings.l2), RowwiseAdagrad(settings.learning_rate))
+    model.compile(Objective(loss, sampler, settings.l2_penalty), RowwiseAdagrad(settings.learning_rate))
     if not loss.needs_negatives:
         model.offset.assign(part.pairs.rating.mean())
     start_tables(model, part, seed, warm_start)

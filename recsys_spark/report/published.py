@@ -10,7 +10,9 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from rich.console import Console
+from rich.table import Column
 from rich.table import Table as Grid
+from rich.text import Text
 
 from recsys_spark.blockwise.predict import RatingScale, predict_pairs, with_ratings
 from recsys_spark.errors import RecsysError, SettingsError
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
 def print_runs(settings: Settings, console: Console) -> None:
     """Print all runs under the root, the newest first."""
-    grid = Grid("run date", "run", "state", "started", "published", "builds on")
+    grid = _grid("run date", "run", "state", "started", "published", "builds on")
     for info in reversed(list_runs(_filesystem(settings), settings.storage.root)):
         state = "current" if info.is_current else "withdrawn" if info.is_withdrawn else "published"
         published_at = "" if info.published_at is None else f"{info.published_at:%Y-%m-%d %H:%M:%S}"
@@ -59,11 +61,12 @@ def print_lists(settings: Settings, user_id: str, console: Console) -> None:
     rows = named.select("tier", "place", "item_id", "entry.scores", "attributes").orderBy("place").collect()
     if not rows:
         raise RecsysError(f"user {user_id!r} is not in run {storage.run.run_id} of {storage.run.run_date}")
-    grid = Grid("rank", "item", "score", "title", title=f"{user_id} ({rows[0]['tier']}), {storage.run.run_date}")
+    grid = _grid("rank", "item", "score", "title")
+    grid.title = Text(f"{user_id} ({rows[0]['tier']}), {storage.run.run_date}")
     for row in rows:
         if row["item_id"] is not None:
             title = (row["attributes"] or {}).get("title", "")
-            grid.add_row(str(row["place"] + 1), row["item_id"], f"{row['scores']:.4f}", title)
+            grid.add_row(str(row["place"] + 1), Text(row["item_id"]), f"{row['scores']:.4f}", Text(title))
     console.print(grid)
 
 
@@ -80,6 +83,11 @@ def predict_to(settings: Settings, path: str, output: str | None, console: Conso
         block_users = storage.step_details("matrix")["block_users"]
         scored = predict_pairs(pairs, users, items, storage.read(USER_EMBEDDINGS), vectors, block_users)
         _deliver(with_ratings(scored, scale), output, console)
+
+
+def _grid(*names: str) -> Grid:
+    """A table that folds what does not fit: an id that is cut is of no use."""
+    return Grid(*[Column(name, overflow="fold") for name in names])
 
 
 def _deliver(predictions: DataFrame, output: str | None, console: Console) -> None:

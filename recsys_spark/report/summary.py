@@ -68,9 +68,10 @@ def _validation(train: dict[str, Any]) -> str:
 def _holdout(metrics: list[dict[str, Any]]) -> str:
     values = {(row["model"], row["metric"], row["k"]): row["value"] for row in metrics}
     models = sorted({model for model, _, _ in values}, key=lambda model: (model == "popularity", model))
-    k = max((k for _, _, k in values if k <= 10), default=None)
-    if k is None:
-        return "no user has enough items to set one aside" if not values else ""
+    if not any(row["users"] for row in metrics):
+        return "no user has enough items to set one aside"
+    ks = sorted({k for _, _, k in values})
+    k = max((k for k in ks if k <= 10), default=ks[0])
     names = ("ndcg", "recall", "item_coverage")
     return "; ".join(
         f"{model} " + ", ".join(f"{name}@{k} {values.get((model, name, k), 0.0):.4f}" for name in names)

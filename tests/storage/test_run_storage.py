@@ -5,6 +5,8 @@ from datetime import date
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
@@ -226,6 +228,19 @@ def test_fetch_gives_the_own_folder_on_local_roots(written: Nights, tmp_path: Pa
     assert not (tmp_path / "scratch").exists()
     with pytest.raises(MissingTableError):
         storage.download("model", tmp_path / "scratch")
+
+
+def test_files_made_by_the_driver_become_a_table(started: Nights, tmp_path: Path) -> None:
+    storage = started()
+    rows = {"user_id": ["u1"], "value": [5], "tags": [["a"]], "note": pa.nulls(1, pa.float64())}
+    for name, value in (("right", pa.array([5])), ("wrong", pa.array(["5"]))):
+        (tmp_path / name).mkdir()
+        pq.write_table(pa.table(rows | {"value": value}), tmp_path / name / "part-0.parquet")
+    with pytest.raises(TableSchemaError, match="table scores: column value is string, expected bigint"):
+        storage.write_files(SCORES, tmp_path / "wrong")
+    assert not storage.exists(SCORES)
+    assert storage.write_files(SCORES, tmp_path / "right") == 1
+    assert [tuple(row) for row in storage.read(SCORES).collect()] == [("u1", 5, ["a"], None)]
 
 
 @pytest.fixture
