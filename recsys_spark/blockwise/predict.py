@@ -31,9 +31,9 @@ class RatingScale:
     lowest: float
 
     def rating(self, score: Column) -> Column:
-        """Scores as ratings, within the range."""
+        """Scores as ratings, within the range; no score, no rating (`greatest` and `least` pass over nulls)."""
         share = (F.least(F.greatest(score, F.lit(self.lowest)), F.lit(1.0)) - self.lowest) / (1.0 - self.lowest)
-        return F.lit(self.low) + share * (self.high - self.low)
+        return F.when(score.isNotNull(), F.lit(self.low) + share * (self.high - self.low))
 
 
 def predict_pairs(
