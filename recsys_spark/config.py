@@ -35,7 +35,6 @@ from recsys_spark.sections import (
     StorageSettings,
 )
 
-
 _PREFIX = "RECSYS_SPARK__"
 
 
@@ -116,11 +115,12 @@ def load_settings(path: str | Path, overrides: Sequence[str] = ()) -> Settings:
         raise SettingsError(f"settings file {str(path)!r} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"settings file {str(path)!r} is not valid TOML: {error}") from error
-    content = _override(_merged(content, _environment()), overrides)
+    environment = _environment()
     try:
-        return Settings(**content)
+        return Settings(**_override(_merged(content, environment), overrides))
     except ValidationError as error:
-        raise SettingsError(f"{path}: {_first_line(error)}") from error
+        above = (f", {_PREFIX}* variables" if environment else "") + (", --set" if overrides else "")
+        raise SettingsError(f"{path}{above}: {_first_line(error)}") from error
 
 
 def _environment() -> dict[str, Any]:

@@ -207,7 +207,8 @@ class ModelSettings(Section):
     l2: float | None = Field(
         None,
         ge=0,
-        description="L2 penalty on the vectors a sample touches, added to its loss. None: 0.03 for `mse`, else 0.003.",
+        description="L2 penalty on the vectors a sample touches, added to its loss. None: 0.03 for `mse`, 0.003 for "
+        "`bpr`, 0.01 for `bce`.",
     )
     negatives: int = Field(4, ge=1, description="Sampled negatives for each positive (`bpr`, `bce`).")
     min_user_interactions: int = Field(
@@ -222,9 +223,8 @@ class ModelSettings(Section):
     @property
     def l2_penalty(self) -> float:
         """The penalty in force, the default of the loss filled in."""
-        if self.l2 is not None:
-            return self.l2
-        return 0.03 if self.loss == "mse" else 0.003
+        defaults = {"mse": 0.03, "bpr": 0.003, "bce": 0.01}
+        return defaults[self.loss] if self.l2 is None else self.l2
 
 
 class RecommendSettings(Section):

@@ -86,6 +86,7 @@ def distribute_user_rows(
     Driver memory: one block and 16 bytes a user; disk on the driver and on each host: 8 bytes an
     interaction and 8 a user. A shard holds whole blocks, so it passes `shard_bytes` by at most one.
     """
+    scratch.mkdir(parents=True, exist_ok=True)
     lengths, document_frequency, first_users = _measure(source)
     weights = _row_weights(spark, source, weighting, lengths, document_frequency, scratch)
     shards = [

@@ -34,11 +34,10 @@ def _silenced_stderr() -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence unless the user asked for TensorFlow's messages by setting its variable."""
-    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+    """Silence, unless the user asks for TensorFlow's messages with TF_CPP_MIN_LOG_LEVEL=0 or 1."""
+    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2") in ("0", "1"):
         yield
         return
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
     with _silenced_stderr():
         yield
 

@@ -94,4 +94,5 @@ class Embeddings:
 def popularity_scores(item_counts: NDArray[np.int64]) -> Floats:
     """log(1 + count) / log(1 + largest count), (n,) between 0 and 1: the order of the counts, on a readable scale."""
     largest = max(int(item_counts.max(initial=0)), 1)
-    return (np.log1p(item_counts) / np.log1p(largest)).astype(np.float32)
+    scores: Floats = (np.log1p(item_counts) / np.log1p(largest)).astype(np.float32)
+    return scores

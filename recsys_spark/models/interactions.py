@@ -17,7 +17,8 @@ class TrainingPairs:
     Shapes: `user_idx` (p,) int32, `item_idx` (p,) int32, `rating` (p,) float32 between 0 and 1.
 
     Raises:
-        ValueError: arrays of different lengths, an index that is no integer or out of range, a rating that is no number, a pair given twice.
+        ValueError: arrays of different lengths, an index that is no integer or out of range, a rating that is no
+            number, a pair given twice.
     """
 
     user_idx: NDArray[np.int32]

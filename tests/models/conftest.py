@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 
 from recsys_spark.models.interactions import TrainingPairs
 from recsys_spark.sections import ModelSettings
 
-Checkerboard = Callable[..., tuple[TrainingPairs, TrainingPairs]]
-
 
 def split_checkerboard(n_users: int = 60, n_items: int = 40, seed: int = 0) -> tuple[TrainingPairs, TrainingPairs]:
-    """Even users have even items and odd users odd ones: each all but two of their half, and two to validate."""
+    """Even users have even items and odd users odd ones: each some of their half to train on, and two to validate."""
     random = np.random.default_rng(seed)
     train, validation = [], []
     for user in range(n_users):
@@ -30,11 +26,6 @@ def to_pairs(
     idx = np.array(listed, dtype=np.int32).reshape(-1, 2)
     ratings = np.array(rating, dtype=np.float32) if rating else np.ones(len(idx), np.float32)
     return TrainingPairs(idx[:, 0], idx[:, 1], ratings, n_users, n_items)
-
-
-@pytest.fixture(scope="session")
-def checkerboard() -> tuple[TrainingPairs, TrainingPairs]:
-    return split_checkerboard()
 
 
 @pytest.fixture

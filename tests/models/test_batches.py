@@ -1,7 +1,6 @@
 import numpy as np
 
 from recsys_spark.models.batches import PairBatches
-
 from tests.models.conftest import to_pairs
 
 PAIRS = to_pairs([(user, item) for user in range(5) for item in range(2)], 5, 2)

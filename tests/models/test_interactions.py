@@ -3,7 +3,6 @@ import pytest
 
 from recsys_spark.errors import RecsysError
 from recsys_spark.models.interactions import TrainingPairs, select_trained
-
 from tests.models.conftest import to_pairs
 
 
@@ -54,7 +53,7 @@ def test_items_are_left_out_before_users() -> None:
 
 
 def test_nothing_left_to_train_on_is_an_error_that_names_the_settings() -> None:
-    with pytest.raises(RecsysError, match="model.min_user_interactions = 3"):
+    with pytest.raises(RecsysError, match=r"model\.min_user_interactions = 3"):
         select_trained(to_pairs([(0, 0), (1, 0)], 2, 1), 3, 1)
     with pytest.raises(RecsysError, match="0 pairs"):
         select_trained(to_pairs([], 2, 1), 1, 1)

@@ -5,7 +5,6 @@ from recsys_spark.models import negatives
 from recsys_spark.models.backend import tf
 from recsys_spark.models.interactions import TrainingPairs
 from recsys_spark.models.negatives import NegativeSampler, SeenFilter
-
 from tests.models.conftest import to_pairs
 
 

@@ -74,15 +74,20 @@ def digest_of_a_fit(order: int) -> str:
     return digest(fit_embeddings(train, settings, 3, validation=validation).embeddings)
 
 
-def test_another_process_and_another_order_give_the_same_bits() -> None:
+def test_another_process_and_another_order_give_the_same_bits_and_no_noise() -> None:
     code = "from tests.models.test_training import digest_of_a_fit; print(digest_of_a_fit({}))"
-    digests = {
-        subprocess.run(
-            [sys.executable, "-c", code.format(order)], check=True, capture_output=True, text=True
-        ).stdout.strip()
+    runs = [
+        subprocess.run([sys.executable, "-c", code.format(order)], check=True, capture_output=True, text=True)
         for order in (1, 2)
-    }
-    assert digests == {digest_of_a_fit(3)}
+    ]
+    assert {run.stdout.strip() for run in runs} == {digest_of_a_fit(3)}
+    assert [run.stderr for run in runs] == ["", ""]
+
+
+def test_the_penalty_is_the_one_given_or_the_default_of_the_loss() -> None:
+    assert ModelSettings(loss="bpr", l2=0.5).l2_penalty == 0.5
+    assert ModelSettings(loss="bpr", l2=0.0).l2_penalty == 0.0
+    assert ModelSettings(loss="mse").l2_penalty == 0.03
 
 
 def test_a_warm_start_needs_fewer_epochs_and_takes_in_new_users_and_items(tiny: ModelSettings) -> None:
@@ -121,7 +126,7 @@ def test_a_warm_start_that_does_not_fit_is_refused(tiny: ModelSettings) -> None:
     earlier = fit_embeddings(to_pairs([(0, 0), (1, 1)], 2, 2), tiny, 0, epochs=1).embeddings
     with pytest.raises(ValueError, match="warm_start has 2 users, 2 items and 8 dimensions"):
         fit_embeddings(to_pairs([(0, 0)], 1, 2), tiny, 0, epochs=1, warm_start=earlier)
-    with pytest.raises(ValueError, match="and 4$"):
+    with pytest.raises(ValueError, match=r"and 4$"):
         settings = tiny.model_copy(update={"embedding_dim": 4})
         fit_embeddings(to_pairs([(0, 0)], 2, 2), settings, 0, epochs=1, warm_start=earlier)
 
