@@ -25,8 +25,8 @@ test: check $(VENV)/.dev ## Run all tests
 	@$(BIN)/python -m pytest
 
 .PHONY: cluster-test
-cluster-test: check $(VENV)/.dev data ## Run the night on a standalone cluster of two workers and compare it with local mode
-	@$(BIN)/python tests/cluster/compare.py
+cluster-test: check $(VENV)/.dev data package ## Run the night on a standalone cluster of two workers and compare it with local mode
+	@$(BIN)/python -m tests.cluster.compare
 
 .PHONY: lint
 lint: $(VENV)/.dev ## Check style, layers and formatting

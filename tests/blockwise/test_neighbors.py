@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -8,27 +9,19 @@ import pytest
 from pyspark.sql import SparkSession
 
 from recsys_spark.blockwise.neighbors import Similarity, attach_neighbors, find_neighbors, neighbor_count
-from recsys_spark.blockwise.user_rows import RowSource, UserRows, distribute_user_rows
+from recsys_spark.blockwise.user_rows import RowSource, distribute_user_rows
 from recsys_spark.errors import SettingsError
 from recsys_spark.kernels.csr import CsrRows, Weighting, column_weights, weigh_rows
 from recsys_spark.tables import USER_NEIGHBORS
-from tests.blockwise.cases import LARGE, N_ITEMS, N_USERS, SMALL, Matrix, random_matrix
-from tests.kernels.cases import brute_force_nearest
+from tests.blockwise.conftest import N_ITEMS, N_USERS, Blocks, Taste
+from tests.kernels.cases import brute_force_nearest, rows_of
 
-MATRIX = random_matrix()
 INVERSE = Similarity("inverse", 1.0)
+Source = Callable[..., RowSource]
 
 
-def distributed(
-    spark: SparkSession, scratch: Path, weighting: Weighting, hold_out: bool, block_users: int, shard_bytes: int
-) -> UserRows:
-    source = RowSource(MATRIX.folder(scratch / "blocks", block_users), N_USERS, N_ITEMS, hold_out)
-    return distribute_user_rows(spark, source, weighting, scratch / "rows", shard_bytes)
-
-
-def weighed(matrix: Matrix, weighting: Weighting, hold_out: bool) -> CsrRows:
+def weighed(rows: CsrRows, weighting: Weighting) -> CsrRows:
     """The rows weighed at once, with the document frequencies of what may be seen."""
-    rows = matrix.rows(hold_out)
     if weighting not in ("tfidf", "bm25"):
         return weigh_rows(rows, weighting)
     frequency = np.bincount(rows.indices, minlength=N_ITEMS)
@@ -48,37 +41,43 @@ def expected_rows(rows: CsrRows, k: int) -> list[tuple[Any, ...]]:
 
 @pytest.mark.parametrize("weighting", get_args(Weighting))
 @pytest.mark.parametrize(
-    ("hold_out", "k", "block_users", "shard_bytes"),
-    [(False, 5, 4, SMALL), (True, N_USERS - 1, 23, LARGE)],
+    ("hold_out", "k", "block_users", "shard_bytes", "shards"),
+    [(False, 5, 4, 60, 6), (True, neighbor_count("all", N_USERS), 23, 1 << 30, 1)],
     ids=["five, small blocks and shards", "all, hold-out left out, one block and shard"],
 )
 def test_neighbors_equal_a_brute_force(
     spark: SparkSession,
+    taste: Taste,
+    blocks: Blocks,
+    source: Source,
     tmp_path: Path,
     weighting: Weighting,
     hold_out: bool,
     k: int,
     block_users: int,
     shard_bytes: int,
+    shards: int,
 ) -> None:
-    rows = distributed(spark, tmp_path, weighting, hold_out, block_users, shard_bytes)
-    assert len(rows.shards) == (1 if shard_bytes == LARGE else 5), "blocks 5 and 6 of six share a shard"
-    found = find_neighbors(MATRIX.frame(spark, block_users), rows, k, INVERSE)
-    assert found.schema == USER_NEIGHBORS.schema
-    assert sorted(map(tuple, found.collect()), key=lambda row: (row[0], row[4])) == expected_rows(
-        weighed(MATRIX, weighting, hold_out), k
-    )
+    rows = distribute_user_rows(spark, source(block_users, hold_out), weighting, tmp_path / "rows", shard_bytes)
+    assert len(rows.shards) == shards
+    found = find_neighbors(blocks(block_users), rows, k, INVERSE)
+    assert found.schema.names == USER_NEIGHBORS.schema.names
+    expected = expected_rows(weighed(rows_of(taste.known(hold_out)), weighting), k)
+    assert sorted(map(tuple, found.collect()), key=lambda row: (row[0], row[4])) == expected
+    assert len(expected) == N_USERS * k
 
 
-def test_alike_users_are_nearest_and_a_user_is_not_his_own_neighbor(spark: SparkSession, tmp_path: Path) -> None:
-    rows = distributed(spark, tmp_path, "none", False, 5, SMALL)
-    nearest = {row["user_idx"]: row for row in find_neighbors(MATRIX.frame(spark, 5), rows, 1, INVERSE).collect()}
-    assert (nearest[2]["neighbor_idx"], nearest[2]["distance"], nearest[2]["similarity"]) == (17, 0.0, 1.0)
-    assert nearest[17]["neighbor_idx"] == 2
+def test_alike_users_are_nearest_and_a_user_is_not_his_own_neighbor(
+    spark: SparkSession, blocks: Blocks, source: Source, tmp_path: Path
+) -> None:
+    rows = distribute_user_rows(spark, source(4), "none", tmp_path / "rows", 60)
+    nearest = {row["user_idx"]: row for row in find_neighbors(blocks(4), rows, 1, INVERSE).collect()}
+    assert (nearest[7]["neighbor_idx"], nearest[7]["distance"], nearest[7]["similarity"]) == (8, 0.0, 1.0)
+    assert nearest[8]["neighbor_idx"] == 7
     assert all(row["neighbor_idx"] != user for user, row in nearest.items())
 
 
-def test_gaussian_similarity_falls_with_the_square_of_the_distance() -> None:
+def test_similarity_falls_with_distance() -> None:
     distances = np.array([[0.0, 1.0, 2.0]])
     np.testing.assert_allclose(Similarity("gaussian", 2.0).of(distances), np.exp([[0.0, -1 / 8, -4 / 8]]), rtol=1e-6)
     np.testing.assert_allclose(INVERSE.of(distances), [[1.0, 1 / 2, 1 / 3]], rtol=1e-6)
@@ -93,7 +92,29 @@ def test_all_neighbors_are_refused_for_many_users() -> None:
 
 
 @pytest.mark.parametrize("block_users", [4, 23])
-def test_attached_neighbors_are_those_of_the_blocks_users(spark: SparkSession, block_users: int) -> None:
+def test_attached_neighbors_are_those_of_the_blocks_users(
+    spark: SparkSession, blocks: Blocks, block_users: int
+) -> None:
     random = np.random.default_rng(2)
-    listed = {user: random.permutation(N_USERS)[: random.integers(0, 6)].tolist() for user in range(N_USERS)}
-    listed[0], listed[8:12] = [], None  # type: ignore[index]
+    listed = [random.permutation(N_USERS)[: random.integers(0, 6)].tolist() for _ in range(N_USERS)]
+    listed[8:12] = [[], [], [], []]  # a whole block of four
+    rows = [
+        (user, neighbor, 1.0, neighbor / 32, rank)
+        for user, neighbors in enumerate(listed)
+        for rank, neighbor in enumerate(neighbors, start=1)
+    ]
+    neighbors = spark.createDataFrame([rows[place] for place in random.permutation(len(rows))], USER_NEIGHBORS.schema)
+    found: dict[int, list[int]] = {}
+    for block in attach_neighbors(blocks(block_users), neighbors).collect():
+        indptr = np.frombuffer(block["neighbor_indptr"], np.int64)
+        indices = np.frombuffer(block["neighbor_indices"], np.int32)
+        np.testing.assert_array_equal(np.frombuffer(block["similarities"], np.float32), indices / np.float32(32))
+        for place in range(len(block["user_ids"])):
+            found[block["first_user_idx"] + place] = indices[indptr[place] : indptr[place + 1]].tolist()
+    assert found == dict(enumerate(listed))
+
+
+def test_blocks_without_any_neighbor_stay(spark: SparkSession, blocks: Blocks) -> None:
+    attached = attach_neighbors(blocks(10), spark.createDataFrame([], USER_NEIGHBORS.schema)).collect()
+    assert sorted(block["block_id"] for block in attached) == [0, 1, 2]
+    assert {len(block["neighbor_indices"]) for block in attached} == {0}

@@ -21,9 +21,9 @@ _START_S = 120.0
 
 @dataclass(frozen=True)
 class Worker:
-    """A worker: its process, the folder its executors live in, its log."""
+    """A worker: its process, and the folder its executors live in."""
 
-    process: psutil.Process
+    process: psutil.Popen
     folder: Path
 
     def executors(self) -> dict[str, Path]:

@@ -10,7 +10,7 @@ import random
 import shutil
 from collections.abc import Iterable, Mapping
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,6 +61,19 @@ top_k = 3
 
 [evaluate]
 ks = [1, 3]
+"""
+
+DESCRIBED = """
+[users]
+path = "{folder}/users.csv"
+format = "csv"
+id = "name"
+
+[items]
+path = "{folder}/items.csv"
+format = "csv"
+id = "code"
+attributes = {{ title = "label" }}
 """
 
 
@@ -119,6 +132,12 @@ def seen_by_user(events: Iterable[Event]) -> dict[str, set[str]]:
     return seen
 
 
+def unseen_item(user: int) -> str:
+    """The first item of a user's own half that the checkerboard leaves to be recommended."""
+    own_half = map(item_id, range(user % 2, N_ITEMS, 2))
+    return min(set(own_half) - seen_by_user(checkerboard())[user_id(user)])
+
+
 def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -138,10 +157,12 @@ class Workspace:
     spark: SparkSession
     folder: Path
     sets: Mapping[str, str] = field(default_factory=dict)
+    is_described: bool = False
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.settings.write_text(SETTINGS.format(folder=self.folder))
+        sections = SETTINGS + (DESCRIBED if self.is_described else "")
+        self.settings.write_text(sections.format(folder=self.folder))
 
     @property
     def settings(self) -> Path:
@@ -151,10 +172,10 @@ class Workspace:
     def root(self) -> Path:
         return self.folder / "root"
 
-    def copy(self, folder: Path, **sets: str) -> Workspace:
+    def copy(self, folder: Path) -> Workspace:
         """The same inputs and runs elsewhere."""
         shutil.copytree(self.folder, folder)
-        return Workspace(self.spark, folder, {**self.sets, **sets})
+        return replace(self, folder=folder)
 
     def arguments(self, sets: Mapping[str, str] | None = None) -> list[str]:
         chosen = {**self.sets, **(sets or {})}

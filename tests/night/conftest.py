@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -18,13 +18,15 @@ from tests.night.catalogue import (
     Workspace,
     checkerboard,
     item_id,
+    unseen_item,
     user_id,
     write_csv,
     write_events,
 )
 
 UNSEEN_USER, UNSEEN_ITEM = "u-without-events", "i-without-events"
-LATER = [Event(user_id(user), item_id(user % 2), "5", f"{SECOND_DAY} 12:00:00") for user in (2, 3, 4)]
+LATER = [Event(user_id(user), unseen_item(user), "5", f"{SECOND_DAY} 12:00:00") for user in (2, 3, 4)]
+INCREMENTAL = {"events.incremental": "true", "events.max_quarantined_share": "0.1"}
 REJECTED = [
     Event("", item_id(1), "5", "2024-03-01 10:00:00"),
     Event(user_id(1), item_id(1), "6", "2024-03-01 10:00:00"),
@@ -35,13 +37,6 @@ NEW_EVENTS = [
     *[Event(user_id(user), "i-new", "4", f"{SECOND_DAY} 09:00:00") for user in range(0, 10, 2)],
     Event(user_id(0), checkerboard()[0].item, "3", f"{SECOND_DAY} 10:00:00"),
 ]
-
-
-@dataclass
-class Spy:
-    """The calls that trained a model during a night."""
-
-    calls: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -59,7 +54,7 @@ class TwoNights:
 @pytest.fixture(scope="session")
 def nights(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> TwoNights:
     """Night one: the checkerboard, three rejected rows, three rows of tomorrow. Night two: some new rows."""
-    workspace = Workspace(spark, tmp_path_factory.mktemp("nights"), described_inputs())
+    workspace = Workspace(spark, tmp_path_factory.mktemp("nights"), INCREMENTAL, is_described=True)
     write_inputs(workspace)
     fits: list[dict[str, Any]] = []
     with pytest.MonkeyPatch.context() as patch:
@@ -80,11 +75,6 @@ def write_inputs(workspace: Workspace) -> None:
     items = [item_id(item) for item in range(N_ITEMS)] + [UNSEEN_ITEM]
     write_csv(workspace.folder / "users.csv", ["name"], [[user] for user in users])
     write_csv(workspace.folder / "items.csv", ["code", "label"], [[item, f"Title of {item}"] for item in items])
-
-
-def described_inputs() -> dict[str, str]:
-    """Settings of the inputs of `write_inputs`, relative to the folder of the workspace."""
-    return {"events.incremental": "true", "events.max_quarantined_share": "0.1"}
 
 
 def _record_fits(patch: pytest.MonkeyPatch, fits: list[dict[str, Any]]) -> None:

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+
+from recsys_spark.audit import audit_lists, count_verdicts, free_items, require_few_quarantined, require_passed
+from recsys_spark.errors import AuditError
+from recsys_spark.sections import AuditSettings
+from recsys_spark.tables import EVENTS, INTERACTIONS, QUARANTINE, RECOMMENDATIONS, USERS
+
+GOOD: list[tuple[Any, ...]] = [
+    ("ann", ["a", "b"], [0.9, 0.5], "embedding"),
+    ("bob", ["c", "a"], [0.4, 0.4], "embedding"),
+    ("cy", ["b"], [-3.0], "popularity"),
+    ("di", [], [], "embedding"),
+]
+FREE = {"ann": 5, "bob": 2, "cy": 1, "di": 0}
+
+
+def failed(
+    spark: SparkSession, rows: list[tuple[Any, ...]], free: dict[str, int] | None = None, **settings: float
+) -> list[str]:
+    """The failed checks of lists of 2 for four users."""
+    lists = spark.createDataFrame(rows, RECOMMENDATIONS.schema)
+    possible = spark.createDataFrame(list((free or FREE).items()), "user_id string, free bigint")
+    checks = audit_lists(lists, possible, 4, 2, AuditSettings(**settings))
+    return [str(check) for check in checks if not check.passed]
+
+
+def test_lists_as_full_as_can_be_pass_the_strictest_settings(spark: SparkSession) -> None:
+    assert failed(spark, GOOD, min_user_coverage=1.0, max_underfilled_share=0.0) == []
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        (("di", ["a", "a"], [0.9, 0.5], "embedding"), ["lists with an item twice is 1, must be 0"]),
+        (("di", ["a"], [float("nan")], "embedding"), ["lists with scores that are no numbers is 1, must be 0"]),
+        (("di", ["a"], [float("-inf")], "embedding"), ["lists with scores that are no numbers is 1, must be 0"]),
+        (("di", ["a", "b"], [0.1, 0.2], "embedding"), ["lists not ordered by score is 1, must be 0"]),
+        (("di", ["a", "b"], [0.1], "embedding"), ["lists without a score an item is 1, must be 0"]),
+        (("cy", ["a"], [0.1], "embedding"), ["distinct users is 3, must be 4"]),
+    ],
+)
+def test_a_bad_list_is_found(spark: SparkSession, row: tuple[Any, ...], expected: list[str]) -> None:
+    found = failed(spark, [*GOOD[:3], row])
+    assert [check for check in found if "not ordered" not in check or "not ordered" in expected[0]] == expected
+
+
+def test_missing_and_surplus_lists_are_found(spark: SparkSession) -> None:
+    assert failed(spark, GOOD[:3]) == ["lists is 3, must be 4", "distinct users is 3, must be 4"]
+    assert failed(spark, [*GOOD, GOOD[0]]) == ["lists is 5, must be 4"]
+
+
+def test_empty_lists_count_for_users_who_could_have_items(spark: SparkSession) -> None:
+    free = {**FREE, "di": 1}
+    assert failed(spark, GOOD, free, min_user_coverage=0.75) == []
+    assert failed(spark, GOOD, free, min_user_coverage=0.76) == [
+        "share of users with items is 0.75, must be at least 0.76"
+    ]
+    assert failed(spark, GOOD, free, min_user_coverage=0, max_underfilled_share=0.2) == [
+        "share of lists shorter than they could be is 0.25, must be at most 0.2"
+    ]
+
+
+def test_nobody_needs_a_list_when_everything_is_seen(spark: SparkSession) -> None:
+    rows = [(user, [], [], "embedding") for user in FREE]
+    assert failed(spark, rows, dict.fromkeys(FREE, 0), min_user_coverage=1, max_underfilled_share=0) == []
+
+
+def test_free_items_are_the_candidates_a_user_has_not_had(spark: SparkSession) -> None:
+    pairs = [(0, 0), (0, 1), (1, 0), (1, 2), (2, 0), (2, 1), (2, 2)]
+    users = spark.createDataFrame([(idx, name, {}) for idx, name in enumerate(FREE)], USERS.schema)
+    interactions = spark.createDataFrame(
+        [(user, item, 1.0, 1.0, 1, None, {}, "train") for user, item in [*pairs, (2, 3)]], INTERACTIONS.schema
+    )
+
+    def free(least_count: int, exclude_seen: bool) -> dict[str, int]:
+        frame = free_items(users, interactions, least_count, exclude_seen)
+        return {row["user_id"]: row["free"] for row in frame.collect()}
+
+    assert free(1, True) == {"ann": 2, "bob": 2, "cy": 0, "di": 4}
+    assert free(2, True) == {"ann": 1, "bob": 1, "cy": 0, "di": 3}, "item 3 has one interaction only"
+    assert free(1, False) == dict.fromkeys(FREE, 4)
+
+
+def test_a_failed_check_is_refused_with_where_the_run_lies(spark: SparkSession) -> None:
+    possible = spark.createDataFrame(list(FREE.items()), "user_id string, free bigint")
+    good, bad = (
+        audit_lists(spark.createDataFrame(rows, RECOMMENDATIONS.schema), possible, 4, 2, AuditSettings())
+        for rows in (GOOD, GOOD[:2])
+    )
+    require_passed(good, "/root/run")
+    with pytest.raises(AuditError, match=r"lists is 2, must be 4; .*The refused run lies in /root/run") as failure:
+        require_passed(bad, "/root/run")
+    assert failure.value.exit_code == 3
+
+
+def _verdicts(spark: SparkSession, rows: list[tuple[Any, ...]]) -> DataFrame:
+    return spark.createDataFrame(
+        [(user, "i", 1.0, None, None, status, reasons, "{}" if reasons else None) for user, status, reasons in rows],
+        EVENTS.schema,
+    )
+
+
+def test_verdicts_are_counted_by_reason(spark: SparkSession) -> None:
+    rows = [("a", "accepted", []), ("b", "accepted", []), ("c", "later", []), (None, "quarantined", ["x", "y"])]
+    quarantine = spark.createDataFrame([("events", "{}", ["x", "y"]), ("items", "{}", ["x"])], QUARANTINE.schema)
+    facts = count_verdicts(_verdicts(spark, rows), quarantine, carried=1)
+    fingerprint = facts.pop("fingerprint")
+    assert facts == {
+        "input": 4,
+        "carried": 1,
+        "accepted": 3,
+        "later": 1,
+        "quarantined": 1,
+        "reasons": {"events": {"x": 1, "y": 1}, "items": {"x": 1}},
+    }
+    again = count_verdicts(_verdicts(spark, rows[::-1]).repartition(3), quarantine, 1)
+    assert again["fingerprint"] == fingerprint
+    other = count_verdicts(_verdicts(spark, [*rows[:3], (None, "quarantined", []), ("d", "later", [])]), quarantine, 1)
+    assert other["fingerprint"] != fingerprint
+
+
+def test_too_many_quarantined_rows_are_refused() -> None:
+    reasons = {"events": {"b": 2, "c": 5, "a": 2}, "items": {"z": 9}}
+    facts = {"quarantined": 5, "input": 100, "reasons": reasons}
+    require_few_quarantined(facts, 0.05, "/root/quarantine")
+    with pytest.raises(AuditError) as failure:
+        require_few_quarantined(facts, 0.049, "/root/quarantine")
+    assert str(failure.value) == (
+        "5 of 100 input rows (5.0%) were quarantined, more than events.max_quarantined_share = 0.049 allows: "
+        "c 5, a 2, b 2. The rows lie in /root/quarantine"
+    )
+    assert failure.value.exit_code == 3
+    require_few_quarantined({"quarantined": 0, "input": 0, "reasons": {}}, 0.0, "/root/quarantine")
