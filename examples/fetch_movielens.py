@@ -12,9 +12,7 @@ import zipfile
 from pathlib import Path
 
 CACHE = Path("~/.cache/recsys_spark/ml-100k").expanduser()
-REQUIREMENT = (
-    "recbole==1.2.1 --hash=sha256:9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407"
-)
+REQUIREMENT = "recbole==1.2.1 --hash=sha256:9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407"
 MEMBERS = "recbole/dataset_example/ml-100k/"
 FILES = {"ml-100k.inter": 1_979_230, "ml-100k.item": 66_632, "ml-100k.user": 22_697}
 

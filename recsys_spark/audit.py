@@ -102,17 +102,21 @@ def audit_lists(
     size, possible = F.size("item_ids"), F.least(F.col("free"), F.lit(top_k))
     falls = F.forall(F.sequence(F.lit(1), size - 1), lambda i: F.get("scores", i) <= F.get("scores", i - 1))
     is_finite = F.forall("scores", lambda score: ~F.isnan(score) & (F.abs(score) < float("inf")))
-    counts = lists.join(free, on="user_id", how="left").agg(
-        F.count("*").alias("lists"),
-        F.count_distinct("user_id").alias("users"),
-        F.count_if(size > 0).alias("filled"),
-        F.count_if(possible > 0).alias("fillable"),
-        F.count_if(size < possible).alias("short"),
-        F.count_if(F.size(F.array_distinct("item_ids")) < size).alias("repeated"),
-        F.count_if(~is_finite).alias("not_finite"),
-        F.count_if((size > 1) & ~falls).alias("unordered"),
-        F.count_if(size != F.size("scores")).alias("unpaired"),
-    ).collect()[0]
+    counts = (
+        lists.join(free, on="user_id", how="left")
+        .agg(
+            F.count("*").alias("lists"),
+            F.count_distinct("user_id").alias("users"),
+            F.count_if(size > 0).alias("filled"),
+            F.count_if(possible > 0).alias("fillable"),
+            F.count_if(size < possible).alias("short"),
+            F.count_if(F.size(F.array_distinct("item_ids")) < size).alias("repeated"),
+            F.count_if(~is_finite).alias("not_finite"),
+            F.count_if((size > 1) & ~falls).alias("unordered"),
+            F.count_if(size != F.size("scores")).alias("unpaired"),
+        )
+        .collect()[0]
+    )
     return (
         _equals("lists", counts["lists"], n_users),
         _equals("distinct users", counts["users"], n_users),

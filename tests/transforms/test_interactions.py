@@ -134,7 +134,8 @@ def pairs_frame(spark: SparkSession, rows: list[tuple[int, int, Any]]) -> DataFr
     full = [(user, item, 1.0, 1.0, 1, last_at, {}) for user, item, last_at in rows]
     return spark.createDataFrame(
         full,
-        "user_idx int, item_idx int, rating float, value double, event_count long, last_at timestamp, last_at_by_type map<string,timestamp>",
+        "user_idx int, item_idx int, rating float, value double, event_count long, last_at timestamp, "
+        "last_at_by_type map<string,timestamp>",
     )
 
 
