@@ -64,11 +64,12 @@ def main() -> int:
         run_nights(checks, folder)
     except ProcessError as error:
         checks.add(RUN, False, str(error))
-        print_logs(folder)
     except BaseException as error:
         checks.add(RUN, False, repr(error))
         raise
     finally:
+        if checks.failed and not isinstance(sys.exception(), SystemExit):
+            print_logs(folder)
         shutil.rmtree(folder, ignore_errors=True)
         print_verdict(checks)
     return 1 if checks.failed else 0

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from tests.cluster.contents import content_of
 
-ROWS = [{"user_id": "a", "scores": [0.5, 0.25]}, {"user_id": "b", "scores": [0.125]}]
+ROWS: list[dict[str, object]] = [{"user_id": "a", "scores": [0.5, 0.25]}, {"user_id": "b", "scores": [0.125]}]
 SCHEMA = pa.schema([("user_id", pa.string()), ("scores", pa.list_(pa.float32()))])
 
 
@@ -29,7 +29,7 @@ def test_order_and_files_do_not_matter(tmp_path: Path) -> None:
 
 def test_the_last_bit_of_a_float_matters(tmp_path: Path) -> None:
     next_float = float(np.nextafter(np.float32(0.125), np.float32(1)))
-    changed = [ROWS[0], {"user_id": "b", "scores": [next_float]}]
+    changed: list[dict[str, object]] = [ROWS[0], {"user_id": "b", "scores": [next_float]}]
     assert content_of(write(tmp_path / "one", ROWS)) != content_of(write(tmp_path / "other", changed))
 
 

@@ -137,3 +137,14 @@ def test_long_ids_are_quarantined_by_default(spark: SparkSession, tmp_path: Path
     assert workspace.cli("ingest", "--run-date", SECOND_DAY).code == 0
     facts = workspace.facts("ingest", workspace.newest(SECOND_DAY))["details"]
     assert (facts["accepted"], facts["reasons"]) == (1, {"events": {"user_id_too_long": 1}})
+
+
+def test_the_run_date_ends_at_midnight_of_the_events_time_zone(spark: SparkSession, tmp_path: Path) -> None:
+    """16:00 UTC is one in the morning of the next day in Tokyo."""
+    workspace = Workspace(spark, tmp_path)
+    write_events(tmp_path / "events.csv", [Event("u", "i", "4", f"{FIRST_DAY}T16:00:00Z")])
+    statuses = {}
+    for zone in ("UTC", "Asia/Tokyo"):
+        assert workspace.cli("ingest", "--run-date", FIRST_DAY, sets={"events.timezone": zone}).code == 0
+        (statuses[zone],) = [row["status"] for row in workspace.rows("events", workspace.newest(FIRST_DAY))]
+    assert statuses == {"UTC": "accepted", "Asia/Tokyo": "later"}
