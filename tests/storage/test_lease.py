@@ -31,6 +31,9 @@ SPAWN = multiprocessing.get_context("spawn")
 ELSEWHERE = ProcessIdentity("other-host", "other-host/boot/pid", 4242, "1")
 
 
+COLLECTED_AT = utc_now()
+
+
 def _record(process: ProcessIdentity = ELSEWHERE, age_s: float = 0.0, ttl_s: float = 60.0) -> LeaseRecord:
     moment = utc_now() - timedelta(seconds=age_s)
     return LeaseRecord("night-before", process, "token-before", ttl_s, moment, moment)
@@ -94,7 +97,8 @@ def test_a_failing_night_frees_the_lease(root: str, filesystem: LocalFileSystem)
 def test_who_may_be_taken_over(
     root: str, filesystem: LocalFileSystem, record: LeaseRecord, is_taken_over: bool
 ) -> None:
-    _leave(root, replace(record, renewed_at=record.renewed_at))
+    # The records are made when the tests are collected; their ages count from now.
+    _leave(root, replace(record, renewed_at=record.renewed_at + (utc_now() - COLLECTED_AT)))
     if is_taken_over:
         with hold_lease(filesystem, root, "next", 60):
             assert _names(root) == ["00000002.json"]
