@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from recsys_spark.audit import Facts
-from recsys_spark.blockwise.lists import measure_lists
+from recsys_spark.blockwise.lists import measure_lists, scored_once
 from recsys_spark.config import Settings
 from recsys_spark.metrics.measure import measure
 from recsys_spark.scoring import list_scorer, popularity_scorer
@@ -18,9 +18,13 @@ def run(storage: RunStorage, settings: Settings) -> Facts:
     ks, n_items = settings.evaluate.ks, storage.count(ITEMS)
     blocks, scorer = list_scorer(storage, settings, "selection")
     popular = popularity_scorer(storage, settings, "selection")
-    chosen = measure(measure_lists(blocks, scorer, max(ks)), settings.recommend.model, ks, n_items)
-    baseline = measure(measure_lists(storage.read(USER_BLOCKS), popular, max(ks)), "popularity", ks, n_items)
-    storage.write(METRICS, chosen.unionByName(baseline).coalesce(1))
+    with (
+        scored_once(measure_lists(blocks, scorer, max(ks))) as lists,
+        scored_once(measure_lists(storage.read(USER_BLOCKS), popular, max(ks))) as popular_lists,
+    ):
+        chosen = measure(lists, settings.recommend.model, ks, n_items)
+        baseline = measure(popular_lists, "popularity", ks, n_items)
+        storage.write(METRICS, chosen.unionByName(baseline).coalesce(1))
     return {"metrics": [row.asDict() for row in storage.read(METRICS).orderBy("model", "metric", "k").collect()]}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -72,6 +74,15 @@ def measure_lists(blocks: DataFrame, scorer: Scorer, k: int) -> DataFrame:
         return pa.record_batch(columns, names=MEASURED_LISTS.names)
 
     return map_blocks(blocks, score, MEASURED_LISTS)
+
+
+@contextmanager
+def scored_once(lists: DataFrame) -> Iterator[DataFrame]:
+    """The lists, computed once while the block runs, however often they are read; Spark keeps or spills them."""
+    try:
+        yield lists.persist()
+    finally:
+        lists.unpersist()
 
 
 def packed_lists(best: TopK) -> tuple[IndexLists, NDArray[Any]]:

@@ -52,7 +52,7 @@ def backfill(nights: TwoNights, tmp_path_factory: pytest.TempPathFactory) -> Bac
     """A rating model of users who also say what they dislike; one user and one item have too few ratings."""
     workspace = nights.workspace.copy(tmp_path_factory.mktemp("backfill") / "copy")
     dislikes = [
-        Event(user_id(user), item_id((user + 1 + 2 * place) % 16), "1", f"2024-03-06 1{place}:00:00")
+        Event(user_id(user), item_id((user + 1 + 2 * place) % 16), "1", f"2024-02-2{place} 10:00:00")
         for user in range(N_USERS)
         for place in range(3)
     ]
