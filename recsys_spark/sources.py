@@ -31,12 +31,19 @@ def read_source(spark: SparkSession, source: Source, section: str) -> DataFrame:
 
     Raises:
         SettingsError: when the path or table does not exist or holds nothing readable, naming `section`.
+        RecsysError: when a file is too broken to tell its columns, naming it where Spark does.
     """
     readers = {"csv": _read_csv, "json": _read_json, "recbole": _read_recbole, "table": _read_table}
     try:
-        return readers.get(source.format, _read_columnar)(spark, source)
+        with readable(section):
+            return readers.get(source.format, _read_columnar)(spark, source)
     except AnalysisException as error:
         raise SettingsError(f"{section}.path: {_reason(error, source)}") from error
+    except Py4JJavaError as error:  # Spark has no error class of its own for a broken ORC file
+        cause = str(error.java_exception.getMessage()).splitlines()[0]
+        raise RecsysError(
+            f"{section}.path: {source.path!r} cannot be read as {source.format}, a file of it is corrupt: {cause}"
+        ) from error
 
 
 def read_events(spark: SparkSession, events: EventSettings) -> DataFrame:
@@ -66,10 +73,8 @@ def check_inputs(spark: SparkSession, settings: Settings) -> None:
         SettingsError: for a path, table or column that is not there, or a column that cannot hold what it should.
     """
     now = datetime.datetime.now(datetime.UTC)
-    with readable("events"):
-        check_events(read_events(spark, settings.events), settings.events, settings.feedback, now.date(), now)
-    with readable("items or users"):
-        read_entities(spark, settings)
+    check_events(read_events(spark, settings.events), settings.events, settings.feedback, now.date(), now)
+    read_entities(spark, settings)
 
 
 @contextmanager

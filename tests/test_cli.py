@@ -24,6 +24,11 @@ def workspace(spark: SparkSession, tmp_path: Path) -> Workspace:
     return workspace
 
 
+def plain(text: str) -> str:
+    """Without the colors that typer prints on some CI machines."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+
 def refused(workspace: Workspace, outcome: Outcome, code: int = 2) -> str:
     """The one line on standard error; nothing else was printed or written."""
     assert outcome.code == code, outcome.err
@@ -41,7 +46,7 @@ def test_the_commands() -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--help"]) == 0
-    printed = capsys.readouterr().out
+    printed = plain(capsys.readouterr().out)
     assert f"recsys-spark {command} [OPTIONS]" in printed
     assert "--settings" in printed
     assert "TOML file with the settings." in printed
@@ -49,7 +54,7 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
 
 def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
-    printed = capsys.readouterr().out
+    printed = plain(capsys.readouterr().out)
     assert all(command in printed for command in COMMANDS)
     assert "recsys-spark run --settings conf/demo.toml" in " ".join(printed.split())
 
@@ -61,7 +66,7 @@ def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_wrong_usage_ends_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2
-    assert "Usage: recsys-spark" in capsys.readouterr().err
+    assert "Usage: recsys-spark" in plain(capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -25,7 +26,8 @@ def test_a_job_can_be_submitted_by_itself(
         runpy.run_path(str(FOLDER / f"{job}.py"), run_name="__main__")
     assert end.value.code == 0
     command = "run" if job == "nightly" else job
-    assert f"recsys-spark {command} [OPTIONS]" in capsys.readouterr().out
+    printed = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    assert f"recsys-spark {command} [OPTIONS]" in printed
 
 
 def test_the_night_runs_every_job_once() -> None:

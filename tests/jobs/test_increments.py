@@ -24,22 +24,20 @@ NEW = [
     ("cy", "jam", "3", "2024-03-06 10:00:00", "buy"),
     ("bob", "rye", "3", "2024-03-01 00:00:00", "view"),  # late, and older than what is kept
 ]
-EXPLICIT: dict[str, Any] = {}
 IMPLICIT: dict[str, Any] = {
     "feedback": {"kind": "implicit", "half_life_days": 2.0, "event_weights": {"view": 1.0, "buy": 4.0}},
 }
 
 
-@pytest.mark.parametrize("sections", [EXPLICIT, IMPLICIT], ids=["explicit, range observed", "implicit with decay"])
-def test_two_increments_equal_the_full_history(prepared: Prepared, tmp_path: Path, sections: dict[str, Any]) -> None:
-    columns = {"user": "user", "item": "item", "timestamp": "at"}
-    columns |= {"rating": "stars"} if not sections else {"event_type": "kind"}
+def test_two_increments_of_implicit_feedback_equal_the_full_history(prepared: Prepared, tmp_path: Path) -> None:
+    """Explicit feedback: `tests/night/test_second_night.py`."""
+    columns = {"user": "user", "item": "item", "timestamp": "at", "event_type": "kind"}
 
     def night(name: str, rows: list[tuple[str, ...]], day: str, incremental: bool) -> RunStorage:
         path = tmp_path / f"{name}-{day}.csv"
         path.write_text("\n".join(",".join(row) for row in [("user", "item", "stars", "at", "kind"), *rows]) + "\n")
         events = {"path": str(path), "format": "csv", "columns": columns, "incremental": incremental}
-        return prepared(settings_of(events, tmp_path / name, **sections), day)
+        return prepared(settings_of(events, tmp_path / name, **IMPLICIT), day)
 
     night("increments", OLD, FIRST, incremental=True)
     second = night("increments", NEW, SECOND, incremental=True)

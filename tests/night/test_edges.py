@@ -72,9 +72,7 @@ def test_an_empty_increment_keeps_the_interactions(nights: TwoNights, tmp_path: 
     assert workspace.current() == nights.second
 
 
-@pytest.mark.parametrize(
-    ("users", "items"), [(1, 4), (4, 1), (1, 1)], ids=["one user", "one item", "one user and one item"]
-)
+@pytest.mark.parametrize(("users", "items"), [(1, 4), (4, 1)], ids=["one user", "one item"])
 def test_users_who_have_seen_everything_get_an_empty_list(
     spark: SparkSession, tmp_path: Path, users: int, items: int
 ) -> None:
