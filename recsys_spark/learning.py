@@ -15,8 +15,8 @@ from recsys_spark.audit import Facts
 from recsys_spark.blockwise.blocks import binary_cell
 from recsys_spark.models.embeddings import Embeddings
 from recsys_spark.models.export import load_warm_start, save_embeddings
-from recsys_spark.models.interactions import TrainingPairs
-from recsys_spark.models.training import EpochLog, Fit, fit_embeddings
+from recsys_spark.models.interactions import NothingToTrainError, TrainingPairs
+from recsys_spark.models.training import EpochLog, Fit, fit_embeddings, untrained_fit
 from recsys_spark.progress import report_progress
 from recsys_spark.tables import INTERACTIONS, ITEMS, SELECTION_EMBEDDINGS, USER_EMBEDDINGS, USERS, Table
 
@@ -42,16 +42,22 @@ def read_pairs(storage: RunStorage, splits: tuple[str, ...] = _SPLITS) -> Traini
 
 
 def fit_selection(storage: RunStorage, settings: Settings, start: Embeddings | None) -> Fit:
-    """Fit the train split; early stopping watches the NDCG of the validation split."""
-    validation = read_pairs(storage, ("validation",))
-    return fit_embeddings(
-        read_pairs(storage, ("train",)),
-        settings.model,
-        settings.seed,
-        validation=validation if len(validation) else None,
-        warm_start=start,
-        on_epoch=_reporter("selection", settings.model.epochs),
-    )
+    """Fit the train split; early stopping watches the NDCG of the validation split.
+
+    Where the hold-out leaves no user or item enough to be trained on, the fit knows popularity alone.
+    """
+    train, validation = read_pairs(storage, ("train",)), read_pairs(storage, ("validation",))
+    try:
+        return fit_embeddings(
+            train,
+            settings.model,
+            settings.seed,
+            validation=validation if len(validation) else None,
+            warm_start=start,
+            on_epoch=_reporter("selection", settings.model.epochs),
+        )
+    except NothingToTrainError:
+        return untrained_fit(train, settings.model)
 
 
 def fit_everything(storage: RunStorage, settings: Settings, start: Embeddings | None, epochs: int) -> Fit:

@@ -77,11 +77,16 @@ class Night:
 class StepFailedError(RecsysError):
     """A step failed; the message says which, why, and how to go on."""
 
-    def __init__(self, step: str, run_id: str, cause: Exception) -> None:
+    def __init__(self, step: str, run_id: str, cause: Exception, is_published: bool = False) -> None:
         reason = str(cause) if isinstance(cause, RecsysError) else _cause(cause)
+        outcome = (
+            "The run is published, but readers may not be pointed to it yet"
+            if is_published
+            else "Nothing was published; what was published before stays current"
+        )
         super().__init__(
-            f"step {step} failed: {reason.rstrip('.')}. Nothing was published; what was published before stays "
-            f"current. To go on after mending the cause: recsys-spark run --resume {run_id}"
+            f"step {step} failed: {reason.rstrip('.')}. {outcome}. "
+            f"To go on after mending the cause: recsys-spark run --resume {run_id}"
         )
         self.exit_code = cause.exit_code if isinstance(cause, RecsysError) else 1
         self.is_unexpected = not isinstance(cause, RecsysError)
@@ -176,7 +181,7 @@ def publish_run(night: Night) -> None:
                 move_pointer=True if night.make_current else None,
             )
     except Exception as error:
-        raise StepFailedError("publish", storage.run.run_id, error) from error
+        raise StepFailedError("publish", storage.run.run_id, error, _is_published(storage)) from error
     _print_line(night, "publish", usage, "now current" if is_current else "published; a newer run date stays current")
 
 
@@ -222,6 +227,14 @@ def _reopen(spark: SparkSession, settings: Settings, run_id: str, run_date: date
     if run_date not in (None, storage.run.run_date):
         raise SettingsError(f"run {run_id} is of {storage.run.run_date}, not of --run-date {run_date}")
     return storage
+
+
+def _is_published(storage: RunStorage) -> bool:
+    """Whether the manifest is there, as far as a storage that may just have failed can tell."""
+    try:
+        return storage.is_published
+    except Exception:
+        return False
 
 
 def _print_line(night: Night, name: str, usage: StepUsage, text: str) -> None:

@@ -125,8 +125,10 @@ def test_steps_and_resume_need_a_run(workspace: Workspace) -> None:
         assert line == (
             f"{workspace.root} has no unfinished run of {FIRST_DAY}: start one with the step ingest, or name a run id"
         )
-    line = refused(workspace, workspace.cli("run", "--resume", "20240309T000000Z-abcdef"), code=1)
-    assert line == f"there is no run 20240309T000000Z-abcdef under {workspace.root}"
+    line = refused(workspace, workspace.cli("run", "--resume", "20240309T000000Z-abcdef"))
+    assert line == (
+        f"there is no run 20240309T000000Z-abcdef under {workspace.root}: list them with recsys-spark list-runs"
+    )
 
 
 def test_a_run_goes_on_only_with_its_settings_and_date(workspace: Workspace) -> None:

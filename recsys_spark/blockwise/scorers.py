@@ -98,7 +98,8 @@ class PopularityScorer:
 class NeighborScorer:
     """Ratings of the nearest users, weighted by similarity; blocks carry the neighbors of their users.
 
-    Users whose neighbors have nothing new for them get the popularity list.
+    Users without any behavior (nearest to them is who has done least), and those whose neighbors have nothing new for
+    them, get the popularity list.
     """
 
     rows: UserRows
@@ -116,14 +117,14 @@ class NeighborScorer:
         best = score_from_neighbors(
             shard.load(self.rows.n_items), neighbors, similarities, excluded, k, self.mode, self.shrinkage
         )
-        return _or_else(best, self.fallback(block, excluded, k))
+        is_unknown = np.diff(self.rows.of(block).indptr) == 0
+        return _or_else(best, self.fallback(block, excluded, k), is_unknown | (best.indices[:, 0] < 0))
 
 
-def _or_else(best: TopK, fallback: Scored) -> Scored:
-    is_empty = best.indices[:, 0] < 0
-    indices = np.where(is_empty[:, None], fallback.best.indices, best.indices)
-    scores = np.where(is_empty[:, None], fallback.best.scores, best.scores)
-    return Scored(TopK(indices, scores), np.where(is_empty, "popularity", "neighbors"))
+def _or_else(best: TopK, fallback: Scored, is_fallback: NDArray[np.bool_]) -> Scored:
+    indices = np.where(is_fallback[:, None], fallback.best.indices, best.indices)
+    scores = np.where(is_fallback[:, None], fallback.best.scores, best.scores)
+    return Scored(TopK(indices, scores), np.where(is_fallback, "popularity", "neighbors"))
 
 
 def _as_candidates(excluded: IndexLists, places: NDArray[np.int32]) -> IndexLists:

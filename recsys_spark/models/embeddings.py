@@ -91,6 +91,23 @@ class Embeddings:
         return matrix
 
 
+def untrained_embeddings(n_users: int, embedding_dim: int, item_counts: NDArray[np.int64]) -> Embeddings:
+    """Nobody trained: everybody gets the popular items of `item_counts` (n,)."""
+    n_items = len(item_counts)
+    return Embeddings(
+        user_vectors=np.zeros((n_users, embedding_dim), np.float32),
+        user_biases=np.zeros(n_users, np.float32),
+        item_vectors=np.zeros((n_items, embedding_dim), np.float32),
+        item_biases=np.zeros(n_items, np.float32),
+        offset=0.0,
+        popularity=popularity_scores(item_counts),
+        is_trained_user=np.zeros(n_users, bool),
+        is_trained_item=np.zeros(n_items, bool),
+        user_squares=np.zeros((n_users, 2), np.float32),
+        item_squares=np.zeros((n_items, 2), np.float32),
+    )
+
+
 def popularity_scores(item_counts: NDArray[np.int64]) -> Floats:
     """log(1 + count) / log(1 + largest count), (n,) between 0 and 1: the order of the counts, on a readable scale."""
     largest = max(int(item_counts.max(initial=0)), 1)

@@ -65,6 +65,10 @@ class TrainingPairs:
         return np.concatenate([[0], np.cumsum(self.user_counts())])
 
 
+class NothingToTrainError(RecsysError):
+    """All pairs are below `model.min_user_interactions` or `model.min_item_interactions`, or there are none."""
+
+
 @dataclass(frozen=True, eq=False)
 class TrainedPart:
     """The pairs a model is trained on, re-indexed without gaps, and whom the new positions stand for.
@@ -82,13 +86,13 @@ def select_trained(pairs: TrainingPairs, min_user_interactions: int, min_item_in
     """Leave out items with fewer pairs than wanted, then users with fewer of the remaining pairs.
 
     Raises:
-        RecsysError: nothing is left to train on.
+        NothingToTrainError: nothing is left.
     """
     is_kept = (pairs.item_counts() >= min_item_interactions)[pairs.item_idx]
     user_counts = np.bincount(pairs.user_idx[is_kept], minlength=pairs.n_users)
     is_kept &= (user_counts >= min_user_interactions)[pairs.user_idx]
     if not is_kept.any():
-        raise RecsysError(
+        raise NothingToTrainError(
             f"no interactions are left to train on: {len(pairs)} pairs, model.min_user_interactions = "
             f"{min_user_interactions}, model.min_item_interactions = {min_item_interactions}"
         )

@@ -13,7 +13,7 @@ from recsys_spark.errors import RecsysError
 from recsys_spark.models.backend import keras
 from recsys_spark.models.batches import PairBatches
 from recsys_spark.models.embedding import EmbeddingModel
-from recsys_spark.models.embeddings import Embeddings
+from recsys_spark.models.embeddings import Embeddings, untrained_embeddings
 from recsys_spark.models.interactions import TrainedPart, TrainingPairs, select_trained
 from recsys_spark.models.losses import LOSSES
 from recsys_spark.models.negatives import NegativeSampler
@@ -67,7 +67,8 @@ def fit_embeddings(
     with the same loss and latent size; users and items it does not know start afresh.
 
     Raises:
-        RecsysError: no pairs are left after `min_*_interactions`, or the loss is no longer a number.
+        NothingToTrainError: no pairs are left after `min_*_interactions`.
+        RecsysError: the loss is no longer a number.
         ValueError: `warm_start` or `validation` does not fit `pairs` and `settings`.
     """
     part = select_trained(pairs, settings.min_user_interactions, settings.min_item_interactions)
@@ -88,6 +89,12 @@ def fit_embeddings(
         best_epoch,
         referee.popularity_ndcg() if referee else None,
     )
+
+
+def untrained_fit(pairs: TrainingPairs, settings: ModelSettings) -> Fit:
+    """A fit that knows popularity alone, for pairs of which none can be trained; its epochs are those asked for."""
+    embeddings = untrained_embeddings(pairs.n_users, settings.embedding_dim, pairs.item_counts())
+    return Fit(embeddings, (), settings.epochs, None)
 
 
 def build_model(part: TrainedPart, settings: ModelSettings, seed: int, warm_start: Embeddings | None) -> EmbeddingModel:

@@ -49,6 +49,8 @@ def _facts(steps: dict[str, dict[str, Any]]) -> Iterator[tuple[str, str]]:
 
 
 def _curve(train: dict[str, Any]) -> str:
+    if not train["losses"]:
+        return f"too little is left beside the hold-out; fitted on everything for {train['refit_epochs']} epochs"
     start = "warm start, " if train["warm_start"] else ""
     first, last = train["losses"][0], train["losses"][-1]
     return (
@@ -59,7 +61,7 @@ def _curve(train: dict[str, Any]) -> str:
 
 def _validation(train: dict[str, Any]) -> str:
     if train["validation_ndcg"] is None:
-        return "no user has enough items to set one aside"
+        return "no user has enough items to set one aside and learn from the others"
     ours, popular = train["validation_ndcg"], train["popularity_ndcg"]
     times = f" ({ours / popular:.2f}x)" if popular else ""
     return f"NDCG@10 {ours:.4f}, popularity {popular:.4f}{times}"

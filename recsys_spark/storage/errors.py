@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from recsys_spark.errors import RecsysError
+from recsys_spark.errors import RecsysError, SettingsError
 
 
 class StorageError(RecsysError):
     """A run, pointer, manifest or folder under the root is missing, broken or may not be changed."""
+
+
+class UnknownRunError(StorageError, SettingsError):
+    """The run that was asked for is not there, or not one that can be shown to readers."""
 
 
 class TableSchemaError(StorageError):

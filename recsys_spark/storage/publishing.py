@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from pyspark.sql import SparkSession
 
 from recsys_spark.storage.checksums import folder_files, hash_files, table_files
-from recsys_spark.storage.errors import StorageError
+from recsys_spark.storage.errors import StorageError, UnknownRunError
 from recsys_spark.storage.filesystem import FileSystem
 from recsys_spark.storage.lease import Lease
 from recsys_spark.storage.manifest import Manifest, describe_run, read_manifest
@@ -82,7 +82,8 @@ def rollback(
     `should_hash` by SHA-256 too. Works while the pointer itself is broken, when a run id is given.
 
     Raises:
-        StorageError: when there is no such run, or it is not published or broken; nothing has moved then.
+        UnknownRunError: when there is no such run, or it is not published; nothing has moved then.
+        StorageError: when it is broken, or there is none to go back to; nothing has moved then.
     """
     published = sorted((info for info in runs_under(filesystem, root) if info.is_published), key=publication_order)
     target = _given(filesystem, root, published, run_id) if run_id else _previous(filesystem, root, published)
@@ -147,8 +148,8 @@ def _given(filesystem: FileSystem, root: str, published: list[RunInfo], run_id: 
             return info
     known = [info.run.run_id for info in runs_under(filesystem, root)]
     if run_id in known:
-        raise StorageError(f"run {run_id} is not published: only an audited, published run can be made current")
-    raise StorageError(f"there is no run {run_id} under {root}")
+        raise UnknownRunError(f"run {run_id} is not published: only an audited, published run can be made current")
+    raise UnknownRunError(f"there is no run {run_id} under {root}: list them with recsys-spark list-runs")
 
 
 def _previous(filesystem: FileSystem, root: str, published: list[RunInfo]) -> RunInfo:

@@ -10,7 +10,7 @@ from typing import Any
 from pyspark.sql import SparkSession
 
 from recsys_spark.errors import SettingsError
-from recsys_spark.storage.errors import StorageError
+from recsys_spark.storage.errors import StorageError, UnknownRunError
 from recsys_spark.storage.filesystem import FileSystem, open_filesystem
 from recsys_spark.storage.paths import Run, find_run, new_run_id, run_dates, runs_of
 from recsys_spark.storage.pointer import current_run
@@ -75,13 +75,13 @@ def open_run(
     """A run that was started before: to go on with it, or to read it.
 
     Raises:
-        StorageError: when there is no such run.
+        UnknownRunError: when there is no such run.
         SettingsError: when a digest is given and the run was started with other settings.
     """
     filesystem = open_filesystem(root, spark)
     found = find_run(filesystem, root, run_id)
     if found is None:
-        raise StorageError(f"there is no run {run_id} under {root}")
+        raise UnknownRunError(f"there is no run {run_id} under {root}: list them with recsys-spark list-runs")
     record = read_run_record(filesystem, found)
     if settings_digest is not None and record["settings_digest"] != settings_digest:
         raise SettingsError(

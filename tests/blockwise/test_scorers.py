@@ -96,10 +96,11 @@ def test_neighbor_lists(
     mode: Literal["mean", "sum"],
     shrinkage: float,
 ) -> None:
-    """Some users have no neighbor, one has a neighbor without anything: they get what is popular."""
+    """Some users have no neighbor, one has a neighbor without anything, one has nothing: they get what is popular."""
     random = np.random.default_rng(3)
     listed = [random.permutation(N_USERS)[: random.integers(0, 5)].tolist() for _ in range(N_USERS)]
-    listed[6] = [5]
+    listed[5], listed[6] = [0, 1, 2], [5]
+    assert np.isnan(taste.ratings[5]).all()
     weights = (random.integers(1, 9, (N_USERS, N_USERS)) / 8).astype(np.float32)
     rows = [
         (user, neighbor, 1.0, float(weights[user, neighbor]), rank)
@@ -127,7 +128,7 @@ def _votes(
             sums += float(weights[user, other]) * ratings[other]
             totals += float(weights[user, other]) * is_seen[other]
         is_open = (totals > 0) & ~is_seen[user]
-        if is_open.any():
+        if is_open.any() and is_seen[user].any():
             votes = sums / np.where(is_open, totals + shrinkage, 1.0) if mode == "mean" else sums
             scores[user] = np.where(is_open, votes, -np.inf)
             tiers[user] = "neighbors"

@@ -11,7 +11,7 @@ import pytest
 from recsys_spark.errors import RecsysError
 from recsys_spark.models.embeddings import Embeddings
 from recsys_spark.models.interactions import TrainingPairs
-from recsys_spark.models.training import EpochLog, fit_embeddings
+from recsys_spark.models.training import EpochLog, fit_embeddings, untrained_fit
 from recsys_spark.sections import ModelSettings
 from tests.models.conftest import split_checkerboard, to_pairs
 
@@ -176,3 +176,13 @@ def test_training_that_diverges_stops_with_advice(tiny: ModelSettings) -> None:
     settings = tiny.model_copy(update={"loss": "mse", "learning_rate": 1e20})
     with pytest.raises(RecsysError, match=r"lower model.learning_rate"):
         fit_embeddings(train, settings, 0)
+
+
+def test_an_untrained_fit_gives_everybody_what_is_popular(tiny: ModelSettings) -> None:
+    pairs = to_pairs([(0, 2), (1, 2), (1, 0)], 3, 4)
+    fit = untrained_fit(pairs, tiny)
+    assert (fit.history, fit.best_epoch) == ((), tiny.epochs)
+    assert lists_of(fit.embeddings, to_pairs([], 3, 4), 4).tolist() == [[2, 0, 1, 3]] * 3
+    warm = fit_embeddings(pairs, tiny, 0, epochs=1, warm_start=fit.embeddings)
+    cold = fit_embeddings(pairs, tiny, 0, epochs=1)
+    assert digest(warm.embeddings) == digest(cold.embeddings)

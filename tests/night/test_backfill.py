@@ -105,7 +105,7 @@ def test_readers_move_when_asked_and_go_back(backfill: Backfill, nights: TwoNigh
     assert nothing.code == 1
     assert "there is nothing to go back to" in nothing.err
     unknown = workspace.cli("rollback", "nothing")
-    assert unknown.code != 0
+    assert unknown.code == 2
     assert "there is no run nothing" in unknown.err
     assert workspace.current() == backfill.run_id
 

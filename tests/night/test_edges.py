@@ -95,6 +95,27 @@ def test_users_who_have_seen_everything_get_an_empty_list(
     assert shown.code == 0, shown.err
 
 
+def test_users_whom_the_hold_out_leaves_too_little_to_train_on(spark: SparkSession, tmp_path: Path) -> None:
+    """Everybody has just enough; without the hold-out nobody has."""
+    workspace = Workspace(spark, tmp_path, {"model.epochs": "2", "model.min_user_interactions": "3"})
+    events = [
+        Event(user_id(user), item_id((user + place) % 6), "4", f"2024-03-0{1 + place} 10:00:00")
+        for user in range(6)
+        for place in range(3)
+    ]
+    write_events(tmp_path / "events.csv", events)
+    outcome = workspace.cli("run", "--run-date", FIRST_DAY)
+    assert outcome.code == 0, outcome.err
+    assert "too little is left beside the hold-out; fitted on everything for 2 epochs" in outcome.out
+    seen = seen_by_user(events)
+    for user, found in workspace.lists().items():
+        assert (len(found.item_ids), found.tier) == (3, "embedding")
+        assert not seen[user] & set(found.item_ids)
+    measured = {row["model"]: row["value"] for row in workspace.rows("metrics") if row["metric"] == "item_coverage"}
+    assert measured["embedding"] == 0
+    assert measured["popularity"] > 0
+
+
 def test_odd_ids_come_back_as_they_were(spark: SparkSession, tmp_path: Path) -> None:
     """Lists may be longer than the catalogue, and one user has seen all of it."""
     path = str(tmp_path / "events.parquet")

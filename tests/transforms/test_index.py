@@ -57,6 +57,16 @@ def test_index_is_the_union_of_accepted_events_and_described_entities(spark: Spa
     assert [(row["source"], row["reasons"]) for row in rejected] == [("items", ["entity_id_missing"])]
 
 
+def test_a_described_row_that_does_not_parse_is_rejected(spark: SparkSession) -> None:
+    raw = spark.createDataFrame(
+        [("a", "Sea", None), ("b", None, "b"), (None, None, '{"k"')], "k string, t string, _corrupt_record string"
+    )
+    described = describe_entities(raw, EntitySettings(path="p", id="k", attributes={"title": "t"}), 1024)
+    assert [row["reasons"] for row in described.collect()] == [
+        [], ["corrupt_record"], ["corrupt_record", "entity_id_missing"],
+    ]  # fmt: skip
+
+
 def test_attributes_are_renewed_and_kept(spark: SparkSession) -> None:
     first = spark.createDataFrame(
         [(0, "a", {"title": "old"}), (1, "b", {"title": "kept"})],
