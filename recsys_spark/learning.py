@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from recsys_spark.audit import Facts
 from recsys_spark.blockwise.blocks import binary_cell
@@ -33,12 +34,16 @@ _SPLITS = ("train", "validation", "test")
 
 def read_pairs(storage: RunStorage, splits: tuple[str, ...] = _SPLITS) -> TrainingPairs:
     """The interactions of the given splits, on the driver: 12 bytes a pair, twice that while they are sorted."""
-    folder = storage.fetch(INTERACTIONS, storage.scratch)
-    in_splits = ds.field("split").isin(splits)
-    columns = ["user_idx", "item_idx", "rating"]
-    pairs = ds.dataset(folder, format="parquet").to_table(columns=columns, filter=in_splits)
-    users, items, ratings = (pairs.column(name).to_numpy() for name in columns)
+    users, items, ratings = _pair_columns(storage.fetch(INTERACTIONS, storage.scratch), splits)
     return TrainingPairs(users, items, ratings, storage.count(USERS), storage.count(ITEMS))
+
+
+def _pair_columns(folder: Path, splits: tuple[str, ...]) -> tuple[NDArray[Any], ...]:
+    """The arrays of the pairs; Arrow's own copy ends with the call."""
+    in_splits = ds.field("split").isin(splits)
+    names = ["user_idx", "item_idx", "rating"]
+    pairs = ds.dataset(folder, format="parquet").to_table(columns=names, filter=in_splits)
+    return tuple(pairs.column(name).to_numpy() for name in names)
 
 
 def fit_selection(storage: RunStorage, settings: Settings, start: Embeddings | None) -> Fit:

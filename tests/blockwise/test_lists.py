@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +11,9 @@ from pyspark.sql import DataFrame, SparkSession
 from recsys_spark.blockwise.files import MappedStrings, distribute_strings, write_strings
 from recsys_spark.blockwise.items import distribute_items
 from recsys_spark.blockwise.lists import measure_lists, recommend
-from recsys_spark.blockwise.neighbors import Similarity, attach_neighbors, find_neighbors
 from recsys_spark.blockwise.predict import RatingScale, predict_pairs, with_ratings
-from recsys_spark.blockwise.scorers import EmbeddingScorer, NeighborScorer, PopularityScorer
+from recsys_spark.blockwise.scorers import EmbeddingScorer, PopularityScorer
 from recsys_spark.blockwise.similar import distribute_entities, find_similar
-from recsys_spark.blockwise.user_rows import RowSource, distribute_user_rows
 from recsys_spark.metrics.measure import measure
 from recsys_spark.tables import SIMILAR_ITEMS
 from tests.blockwise.conftest import N_ITEMS, N_USERS, Blocks, Taste
@@ -110,44 +107,6 @@ def test_seen_items_may_be_recommended_on_demand(
 def popularity_of(spark: SparkSession, taste: Taste, folder: Path) -> tuple[PopularityScorer, NDArray[np.float32]]:
     popularity = (~np.isnan(taste.ratings)).sum(axis=0).astype(np.float32)
     return PopularityScorer(distribute_items(spark, popularity[:, None], popularity > 0, folder, 1 << 20)), popularity
-
-
-@pytest.mark.parametrize("mode", ["mean", "sum"])
-def test_neighbor_lists_by_brute_force(
-    spark: SparkSession,
-    taste: Taste,
-    blocks: Blocks,
-    source: Callable[..., RowSource],
-    item_ids: MappedStrings,
-    tmp_path: Path,
-    mode: str,
-) -> None:
-    k, shrinkage = 6, 0.5
-    rows = distribute_user_rows(spark, source(10), "none", tmp_path / "rows", 1 << 40)
-    neighbors = find_neighbors(blocks(10), rows, 4, Similarity("inverse", 1.0)).cache()
-    fallback, popularity = popularity_of(spark, taste, tmp_path / "popular")
-    scorer = NeighborScorer(rows, fallback, mode, shrinkage)  # type: ignore[arg-type]
-    frame = recommend(attach_neighbors(blocks(10), neighbors), scorer, item_ids, k)
-    found = {row["user_id"]: row for row in frame.collect()}
-    seen = ~np.isnan(taste.ratings)
-    scores = np.full((N_USERS, N_ITEMS), -np.inf)
-    for user in range(N_USERS):
-        near = [(r["neighbor_idx"], r["similarity"]) for r in neighbors.where(f"user_idx = {user}").collect()]
-        for item in range(N_ITEMS):
-            rated = [(similarity, float(taste.ratings[v, item])) for v, similarity in near if seen[v, item]]
-            if rated and not seen[user, item]:
-                total = sum(s * r for s, r in rated)
-                scores[user, item] = total / (sum(s for s, _ in rated) + shrinkage) if mode == "mean" else total
-    for user in range(N_USERS):
-        row = found[f"u{user}"]
-        if np.isinf(scores[user]).all():
-            assert row["tier"] == "popularity"
-            assert row["item_ids"] == best(np.tile(popularity.astype(float), (N_USERS, 1)), seen, k)[f"u{user}"]
-            continue
-        assert row["tier"] == "neighbors"
-        mine = [scores[user, int(item[1:])] for item in row["item_ids"]]
-        np.testing.assert_allclose(row["scores"], mine, rtol=1e-6)
-        np.testing.assert_allclose(mine, np.sort(scores[user][np.isfinite(scores[user])])[::-1][:k], rtol=1e-6)
 
 
 def test_measured_lists_hide_the_test_items_and_nothing_else(

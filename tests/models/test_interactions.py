@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -15,6 +17,25 @@ def test_pairs_are_sorted_by_user_and_item() -> None:
     assert pairs.user_counts().tolist() == [2, 2]
     assert pairs.item_counts().tolist() == [2, 1, 1]
     assert pairs.indptr().tolist() == [0, 2, 4]
+
+
+def test_sorting_takes_as_much_memory_again() -> None:
+    n_users, n_items = 20_000, 3_000
+    random = np.random.default_rng(0)
+    chosen = random.choice(n_users * n_items, 2_000_000, replace=False)
+    users, items = (chosen // n_items).astype(np.int32), (chosen % n_items).astype(np.int32)
+    ratings = random.random(len(chosen), dtype=np.float32)
+    tracemalloc.start()
+    try:
+        pairs = TrainingPairs(users, items, ratings, n_users, n_items)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 12.5 * len(chosen) + 16 * n_users
+    order = np.argsort(chosen)
+    assert np.array_equal(pairs.user_idx, users[order])
+    assert np.array_equal(pairs.item_idx, items[order])
+    assert np.array_equal(pairs.rating, ratings[order])
 
 
 @pytest.mark.parametrize(
