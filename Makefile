@@ -77,7 +77,7 @@ data: $(VENV)/.run-or-dev
 
 .PHONY: $(VENV)/.run-or-dev
 $(VENV)/.run-or-dev:
-	@[ -e $(VENV)/.dev ] || $(MAKE) --no-print-directory $(VENV)/.run
+	@[ -e $(VENV)/.dev ] || $(MAKE) -s --no-print-directory $(VENV)/.run
 
 $(VENV)/.run: requirements/run.txt pyproject.toml
 	@$(FIND_PYTHON); [ -x $(BIN)/python ] || $$python -m venv $(VENV)
