@@ -37,6 +37,10 @@ lint: $(VENV)/.dev ## Check style, layers and formatting
 types: $(VENV)/.dev ## Check types
 	@$(BIN)/mypy
 
+.PHONY: bench
+bench: check $(VENV)/.bench ## Measure against other libraries, in under 15 minutes; SIZE=full takes hours
+	@$(BIN)/python -m benchmarks $(if $(SIZE),--size $(SIZE))
+
 .PHONY: format
 format: $(VENV)/.dev ## Format the code
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
@@ -59,6 +63,7 @@ lock: $(VENV)/.dev ## Resolve the locked dependencies anew
 		--no-annotate --no-header --upgrade --quiet; \
 	$(BIN)/uv pip compile pyproject.toml --extra driver --group dev "$$@" -o requirements/dev.txt; \
 	$(BIN)/uv pip compile pyproject.toml --extra driver --group build -c requirements/dev.txt "$$@" -o requirements/run.txt; \
+	$(BIN)/uv pip compile pyproject.toml --extra driver --group bench -c requirements/dev.txt "$$@" -o requirements/bench.txt; \
 	$(BIN)/uv pip compile pyproject.toml -c requirements/dev.txt --no-emit-package pyspark --no-emit-package py4j \
 		"$$@" -o requirements/executor.txt
 
@@ -92,3 +97,7 @@ $(VENV)/.dev: requirements/dev.txt pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@ $(VENV)/.run
+
+$(VENV)/.bench: requirements/bench.txt | $(VENV)/.dev
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
+	@touch $@

@@ -20,6 +20,7 @@ from recsys_spark.blockwise.files import (
     write_strings,
 )
 from recsys_spark.blockwise.scorers import ItemShard, ItemVectors
+from recsys_spark.kernels.scoring import largest_magnitudes
 
 
 def distribute_items(
@@ -39,8 +40,9 @@ def distribute_items(
     places[positions] = np.arange(len(positions), dtype=np.int32)
     shards = []
     for start, end in shard_rows(len(positions), 4 * vectors.shape[1], shard_bytes):
-        path = save_array(scratch / f"items-{start}.npy", np.ascontiguousarray(vectors[positions[start:end]]))
-        shards.append(ItemShard(start, distribute_array(spark, path)))
+        part = np.ascontiguousarray(vectors[positions[start:end]])
+        path = save_array(scratch / f"items-{start}.npy", part)
+        shards.append(ItemShard(start, distribute_array(spark, path), largest_magnitudes(part)))
     return ItemVectors(
         tuple(shards),
         distribute_array(spark, save_array(scratch / "positions.npy", positions)),

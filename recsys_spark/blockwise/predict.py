@@ -11,6 +11,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.blockwise.scorers import ItemVectors
+from recsys_spark.kernels.scoring import score_pairs
 
 _SCORED = "user_id string, item_id string, score float, status string"
 UNKNOWN_USER, UNKNOWN_ITEM, UNTRAINED_USER, UNTRAINED_ITEM, PREDICTED = (
@@ -95,12 +96,12 @@ def _score(pairs: pa.Table, block: pa.Table, vectors: ItemVectors, block_users: 
 
 
 def _products(users: NDArray[np.float32], vectors: ItemVectors, places: NDArray[np.int32]) -> NDArray[np.float32]:
-    """Row-wise products of users with items that lie in different shards."""
+    """The scores of users with one item each; the items lie in different shards."""
     products = np.zeros(len(places), np.float32)
     for shard in vectors.shards:
         items = shard.vectors.load()
         is_here = (places >= shard.first) & (places < shard.first + len(items))
-        products[is_here] = np.einsum("ij,ij->i", users[is_here], items[places[is_here] - shard.first])
+        products[is_here] = score_pairs(users[is_here], items[places[is_here] - shard.first])
     return products
 
 

@@ -38,10 +38,14 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True)
 class ItemShard:
-    """Consecutive candidates: their vectors, (n, dims) float32; the first's place among all candidates."""
+    """Consecutive candidates: their vectors, (n, dims) float32; the first's place among all candidates.
+
+    `widths`, (dims,), is `largest_magnitudes` of the vectors: taken once, and not again for each block.
+    """
 
     first: int
     vectors: MappedArray
+    widths: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ class ItemVectors:
         masked = _as_candidates(excluded, self.places.load())
         found = None
         for shard in self.shards:
-            best = score_top_k(users, shard.vectors.load(), masked, k, first_item=shard.first)
+            best = score_top_k(users, shard.vectors.load(), masked, k, shard.first, shard.widths)
             found = best if found is None else merge_top_k(found, best, k, largest=True)
         assert found is not None  # noqa: S101 - there is at least one shard
         return TopK(_at(self.positions.load(), found.indices), found.scores)

@@ -15,7 +15,7 @@ from recsys_spark.blockwise.files import MappedArray, MappedStrings, distribute_
 from recsys_spark.blockwise.lists import packed_lists
 from recsys_spark.blockwise.plan import Block, map_blocks
 from recsys_spark.kernels.csr import IndexLists
-from recsys_spark.kernels.scoring import score_top_k
+from recsys_spark.kernels.scoring import largest_magnitudes, score_top_k
 from recsys_spark.kernels.topk import TopK, merge_top_k
 from recsys_spark.tables import Table
 
@@ -25,11 +25,15 @@ _BLOCK_ROWS = 1024
 
 @dataclass(frozen=True)
 class VectorShard:
-    """Consecutive embeddings, (n, dims + 1) float32: v and -|v|^2 / 2; the first's place among all."""
+    """Consecutive embeddings, (n, dims + 1) float32: v and -|v|^2 / 2, with their `largest_magnitudes` as `widths`.
+
+    `first` is the place of the first among all.
+    """
 
     first: int
     n_rows: int
     vectors: MappedArray
+    widths: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -57,8 +61,9 @@ def distribute_entities(
     for start, end in shard_rows(len(vectors), 4 * (vectors.shape[1] + 1), shard_bytes):
         part = vectors[start:end]
         half_norms = np.square(part.astype(np.float64)).sum(axis=1, keepdims=True) / 2.0
-        path = save_array(scratch / f"vectors-{start}.npy", np.hstack([part, -half_norms]).astype(np.float32))
-        shards.append(VectorShard(start, end - start, distribute_array(spark, path)))
+        augmented = np.hstack([part, -half_norms]).astype(np.float32)
+        path = save_array(scratch / f"vectors-{start}.npy", augmented)
+        shards.append(VectorShard(start, end - start, distribute_array(spark, path), largest_magnitudes(augmented)))
     return EmbeddedEntities(tuple(shards), ids)
 
 
@@ -94,7 +99,7 @@ def _nearest(entities: EmbeddedEntities, augmented: NDArray[np.float32], first: 
     itself = IndexLists(np.arange(n_queries + 1), np.arange(first, first + n_queries))
     found = None
     for shard in entities.shards:
-        best = score_top_k(queries, shard.vectors.load(), itself, k + _MARGIN, first_item=shard.first)
+        best = score_top_k(queries, shard.vectors.load(), itself, k + _MARGIN, shard.first, shard.widths)
         exact = _measured(queries, shard, best)
         found = exact if found is None else merge_top_k(found, exact, k, largest=False)
     assert found is not None  # noqa: S101 - there is at least one shard

@@ -5,16 +5,22 @@ bits depend on blocks and shards. They serve to drop what is behind k others by 
 the few items left are scored by `defined_score`, which depends on the two vectors alone.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_spark.kernels.jit import compiled
-from recsys_spark.kernels.topk import is_worse, kth_smallest, offer, sort_heap
+from recsys_spark.kernels.jit import Real, compiled
+from recsys_spark.kernels.simd import MASK_BITS, above, dot, keep_larger, lowest_bit, prefetch
+from recsys_spark.kernels.topk import is_worse, kth_largest, offer, ordered_bits, sort_heap
 
-CHUNK = 64  # scores that are looked at in one go
-SPARE_SLOTS = 2 * CHUNK  # so that there is room for a chunk once the hopeless are dropped
+SPARE_SLOTS = 2 * MASK_BITS  # so that there is room for a chunk once the hopeless are dropped
+GUESS_TOLERANCE = 1 << 16  # less than a hundredth
+SHARE_AGAIN = 1e-3  # of the queries, for which a guess may fail: they are searched a second time
+AHEAD = 8  # item vectors asked for before they are read
+MOST_RANKED = 1024
+LAST_ROW = 0xFFFFFFFF
 
 
 class Vectors(NamedTuple):
@@ -29,57 +35,132 @@ class Leaders(NamedTuple):
 
     `counts`, (q,), of them are filled; only approximate scores above `limits`, (q,), can enter; `slacks`,
     (q,), is how far one can be below the k-th and still be among the k best, 0 where scores are as defined.
+    `guesses`, (q,), are limits that nothing proved yet: -inf where there is none.
     """
 
     scores: NDArray[np.float32]
-    rows: NDArray[np.int64]
+    rows: NDArray[np.int32]
     counts: NDArray[np.int64]
     limits: NDArray[np.float32]
     slacks: NDArray[np.float64]
+    guesses: NDArray[np.float32]
 
 
-def no_leaders(slacks: NDArray[np.float64], k: int) -> Leaders:
-    """Give empty lists for queries with these slacks."""
-    shape = slacks.size, 2 * k + SPARE_SLOTS
+def leaders_room(n_queries: int, k: int) -> Leaders:
+    """Give room for that many queries."""
+    shape = n_queries, -(-(2 * k + SPARE_SLOTS) // MASK_BITS) * MASK_BITS
     return Leaders(
         np.empty(shape, np.float32),
-        np.empty(shape, np.int64),
-        np.zeros(slacks.size, np.int64),
-        np.full(slacks.size, -np.inf, np.float32),
-        slacks,
+        np.empty(shape, np.int32),
+        np.empty(n_queries, np.int64),
+        np.empty(n_queries, np.float32),
+        np.empty(n_queries),
+        np.empty(n_queries, np.float32),
     )
+
+
+def no_leaders(room: Leaders, slacks: NDArray[np.float64]) -> Leaders:
+    """Give empty lists in that room for queries with these slacks, (q,)."""
+    leaders = Leaders._make(array[: slacks.size] for array in room)
+    leaders.counts[:], leaders.limits[:], leaders.slacks[:], leaders.guesses[:] = 0, -np.inf, slacks, -np.inf
+    return leaders
+
+
+def guessed_rank(k: int, n_seen: int, n_items: int) -> int:
+    """The rank among the first `n_seen` of `n_items` scores that k of all reach, in any but rare cases; 0 for none.
+
+    It fails when as many of the k best are among the first: about a Poisson number with mean k n_seen / n_items.
+    """
+    if n_seen < MASK_BITS or (expected := k * n_seen / n_items) > MASK_BITS // 2:
+        return 0
+    rank, share = 0, math.exp(-expected)
+    beyond = 1.0 - share
+    while beyond > SHARE_AGAIN:
+        rank += 1
+        share *= expected / rank
+        beyond -= share
+    return rank + 1 if rank < MASK_BITS // 2 else 0
+
+
+@compiled
+def guess_limits(leaders: Leaders, scores: NDArray[np.float32], rank: int) -> None:
+    """Set limits that at least `rank` of each query's first scores, (q, n), reach: the rank-th of the group maxima."""
+    size, scores_of_all, largest = scores.shape[1], scores.ravel(), np.empty(MASK_BITS, np.float32)
+    for query in range(scores.shape[0]):
+        largest[:] = -np.inf
+        for start in range(query * size, (query + 1) * size - MASK_BITS + 1, MASK_BITS):
+            keep_larger(largest, scores_of_all, start)
+        guess = np.nextafter(kth_largest(largest, rank, GUESS_TOLERANCE), np.float32(-np.inf))
+        leaders.limits[query], leaders.guesses[query] = guess, guess
+
+
+@compiled
+def admit(leaders: Leaders, scores: NDArray[np.float32], first_row: int, k: int, vectors: Vectors) -> None:
+    """Append the scores, (q, n), above each query's limit; column j is of row `first_row + j`."""
+    size, capacity = scores.shape[1], leaders.scores.shape[1]
+    # Flat arrays, because every slice of one counts references.
+    scores_of_all, leading_scores, leading_rows = scores.ravel(), leaders.scores.ravel(), leaders.rows.ravel()
+    counts, limits = leaders.counts, leaders.limits
+    for query in range(scores.shape[0]):
+        count, limit, first_slot = counts[query], limits[query], query * capacity
+        for start in range(query * size, (query + 1) * size, MASK_BITS):
+            bits = _above(scores_of_all, start, (query + 1) * size, limit)
+            if bits == 0:
+                continue
+            if count + MASK_BITS > capacity:
+                counts[query] = count
+                drop_hopeless(leaders, query, k, vectors)
+                count, limit = counts[query], limits[query]
+                bits = _above(scores_of_all, start, (query + 1) * size, limit)
+            while bits != 0:
+                place = start + lowest_bit(bits)
+                leading_scores[first_slot + count] = scores_of_all[place]
+                leading_rows[first_slot + count] = first_row + place - query * size
+                count += 1
+                bits &= bits - np.uint64(1)
+        counts[query] = count
+
+
+@compiled
+def _above(scores: NDArray[np.float32], start: int, stop: int, limit: np.float32) -> np.uint64:
+    if start + MASK_BITS <= stop:
+        return np.uint64(above(scores, start, limit))
+    bits = np.uint64(0)
+    for place in range(stop - start):
+        bits |= np.uint64(scores[start + place] > limit) << np.uint64(place)
+    return bits
 
 
 @compiled
 def defined_score(vectors: Vectors, query: int, row: int) -> np.float32:
-    """Score of an item: the dot product summed in float64 by ascending dimension, rounded to float32."""
-    score = 0.0
-    for dimension in range(vectors.queries.shape[1]):
-        score += np.float64(vectors.queries[query, dimension]) * np.float64(vectors.items[row, dimension])
-    return np.float32(score)
+    """Score of an item: the dot product in the float64 order of `simd.dot`, rounded to float32."""
+    return np.float32(dot(vectors.queries[query], vectors.items[row])) + np.float32(0.0)  # one zero, not two
 
 
 @compiled
-def drop_hopeless(leaders: Leaders, query: int, k: int, vectors: Vectors) -> None:
-    """Drop the items of a query that cannot be among its k best, and raise its limit."""
-    count = leaders.counts[query]
+def drop_hopeless(leaders: Leaders, query: int, k: int, vectors: Vectors) -> bool:
+    """Drop the items of a query that cannot be among its k best and raise its limit; whether none can be missing."""
+    count, guess = leaders.counts[query], leaders.guesses[query]
     if count < k:
-        return
+        return bool(guess == -np.inf)
     scores, rows = leaders.scores[query], leaders.rows[query]
-    kth = -kth_smallest(-scores[:count], k)
-    floor = kth - leaders.slacks[query]
+    padded = -(-count // MASK_BITS) * MASK_BITS
+    scores[count:padded] = -np.inf
+    kth = kth_largest(scores[:padded], k)
+    floor = np.float64(kth) - leaders.slacks[query]
     kept = 0
     for slot in range(count):
         scores[kept], rows[kept] = scores[slot], rows[slot]
         kept += scores[slot] >= floor
     leaders.counts[query] = kept
-    if kept > k + CHUNK // 2:  # a flood of nearly equal scores
-        kth = _keep_best(leaders, query, k, vectors)
-    leaders.limits[query] = _limit_below(kth, leaders.slacks[query])
+    if kept > k + MASK_BITS // 2:  # a flood of nearly equal scores
+        kth = np.float32(_keep_best(leaders, query, k, vectors))
+    leaders.limits[query] = max(leaders.limits[query], _limit_below(kth, leaders.slacks[query]))
+    return bool(floor > guess)
 
 
 @compiled
-def _limit_below(kth: float, slack: float) -> np.float32:
+def _limit_below(kth: Real, slack: Real) -> np.float32:
     # Rows ascend: without rounding errors one that equals the k-th comes too late.
     if slack == 0.0:
         return np.float32(kth)
@@ -87,22 +168,10 @@ def _limit_below(kth: float, slack: float) -> np.float32:
 
 
 @compiled
-def best_defined(
-    leaders: Leaders, query: int, vectors: Vectors, scores: NDArray[np.float32], rows: NDArray[np.int64]
-) -> int:
-    """Fill a heap (scores, rows) with the best of a query's items by their defined scores; give its size."""
-    size = 0
-    for slot in range(leaders.counts[query]):
-        row = leaders.rows[query, slot]
-        leaders.scores[query, slot] = defined_score(vectors, query, row)
-        size = offer(scores, rows, size, leaders.scores[query, slot], row)
-    return size
-
-
-@compiled
 def _keep_best(leaders: Leaders, query: int, k: int, vectors: Vectors) -> float:
     best_scores, best_rows = np.empty(k, np.float32), np.empty(k, np.int64)
-    best_defined(leaders, query, vectors, best_scores, best_rows)
+    _score_as_defined(leaders, query, vectors)
+    _heap_of_best(leaders, query, best_scores, best_rows)
     kept = 0
     for slot in range(leaders.counts[query]):
         score, row = leaders.scores[query, slot], leaders.rows[query, slot]
@@ -115,6 +184,25 @@ def _keep_best(leaders: Leaders, query: int, k: int, vectors: Vectors) -> float:
 
 
 @compiled
+def _score_as_defined(leaders: Leaders, query: int, vectors: Vectors) -> None:
+    scores, rows, count = leaders.scores[query], leaders.rows[query], leaders.counts[query]
+    for slot in range(min(count, AHEAD)):
+        prefetch(vectors.items[rows[slot]])
+    for slot in range(count):
+        if slot + AHEAD < count:
+            prefetch(vectors.items[rows[slot + AHEAD]])
+        scores[slot] = defined_score(vectors, query, rows[slot])
+
+
+@compiled
+def _heap_of_best(leaders: Leaders, query: int, scores: NDArray[np.float32], rows: NDArray[np.int64]) -> int:
+    size = 0
+    for slot in range(leaders.counts[query]):
+        size = offer(scores, rows, size, leaders.scores[query, slot], leaders.rows[query, slot])
+    return size
+
+
+@compiled
 def report_best(
     leaders: Leaders,
     vectors: Vectors,
@@ -122,10 +210,36 @@ def report_best(
     k: int,
     scores: NDArray[np.float32],
     items: NDArray[np.int64],
+    is_certain: NDArray[np.bool_],
 ) -> None:
-    """Fill the queries' lists, (q, k) of padding, with their best items, best first."""
+    """Fill the queries' lists, (q, k) of padding, with their best items, best first, where none can be missing."""
     for query in range(leaders.counts.size):
-        drop_hopeless(leaders, query, k, vectors)
-        size = best_defined(leaders, query, vectors, scores[query], items[query])
-        sort_heap(scores[query], items[query], size)
+        is_certain[query] = drop_hopeless(leaders, query, k, vectors)
+        if not is_certain[query]:
+            continue
+        _score_as_defined(leaders, query, vectors)
+        if leaders.counts[query] <= MOST_RANKED:
+            size = _rank(leaders, query, scores[query], items[query])
+        else:
+            size = _heap_of_best(leaders, query, scores[query], items[query])
+            sort_heap(scores[query], items[query], size)
         items[query, :size] += first_item
+
+
+@compiled
+def _rank(leaders: Leaders, query: int, scores: NDArray[np.float32], items: NDArray[np.int64]) -> int:
+    """Write the best to the places of their ranks, without a branch that depends on a score; give their number.
+
+    Scores and rows are packed into whole numbers of the same order, the row turned around.
+    """
+    count = leaders.counts[query]
+    bits, keys = leaders.scores[query, :count].view(np.int32), np.empty(count, np.int64)
+    for slot in range(count):
+        keys[slot] = (np.int64(ordered_bits(bits[slot])) << 32) | (LAST_ROW - leaders.rows[query, slot])
+    for slot in range(count):
+        key, rank = keys[slot], 0
+        for other in range(count):
+            rank += keys[other] > key
+        if rank < scores.size:
+            scores[rank], items[rank] = leaders.scores[query, slot], leaders.rows[query, slot]
+    return int(min(count, scores.size))

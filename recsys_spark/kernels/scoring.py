@@ -4,19 +4,60 @@ Matrix products of tiles, each reduced to what can still be among the k largest 
 Nothing of the size of queries x items is ever held.
 """
 
+from typing import Any, NamedTuple
+
 import numpy as np
+import scipy.linalg.cython_blas  # noqa: F401 - compiled products call it: loaded here, limits on threads reach it
 from numpy.typing import NDArray
 
 from recsys_spark.kernels.csr import IndexLists
 from recsys_spark.kernels.jit import compiled, kernel_input
-from recsys_spark.kernels.leaders import CHUNK, Leaders, Vectors, drop_hopeless, no_leaders, report_best
+from recsys_spark.kernels.leaders import (
+    Leaders,
+    Vectors,
+    admit,
+    defined_score,
+    guess_limits,
+    guessed_rank,
+    leaders_room,
+    no_leaders,
+    report_best,
+)
+from recsys_spark.kernels.simd import dot
 from recsys_spark.kernels.topk import TopK, empty_top_k, require_k
 
-TILE_QUERIES = 256
-TILE_ITEMS = 2048  # a tile of scores stays in the second-level cache
-PART = 16
+TILE_QUERIES = 512
+TILE_ITEMS = 1024
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+
+class Queries(NamedTuple):
+    """Query vectors (q, d), the slacks of their scores (q,), and where their excluded items start and end, (q,)."""
+
+    vectors: NDArray[np.float32]
+    slacks: NDArray[np.float64]
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+
+    def at(self, rows: slice | NDArray[np.intp]) -> "Queries":
+        """Some of them."""
+        return Queries(self.vectors[rows], self.slacks[rows], self.starts[rows], self.ends[rows])
+
+
+class Catalogue(NamedTuple):
+    """Item vectors (n, d), the item of the first, and the excluded items of all queries."""
+
+    vectors: NDArray[np.float32]
+    first_item: int
+    excluded: NDArray[np.int32]
+
+
+class Room(NamedTuple):
+    """Work space of a tile of queries: their leaders, and their products with a tile of items."""
+
+    leaders: Leaders
+    products: NDArray[np.float32]
 
 
 def score_top_k(
@@ -25,31 +66,55 @@ def score_top_k(
     excluded: IndexLists,
     k: int,
     first_item: int = 0,
+    item_widths: NDArray[np.float32] | None = None,
 ) -> TopK:
     """Find the k items with the largest dot products with each query, ties by the smaller item.
 
     `query_vectors` (q, d) and `item_vectors` (n, d), which may be memory-mapped, are float32; vector j is of
     item `first_item + j`. `excluded` lists for each query, ascending, the items it never gets, wherever they
-    lie. Scores are float64 sums by ascending dimension rounded to float32 (`defined_score`), whatever the
-    block or shard; fewer than k items are padded with -1 and -inf.
+    lie. `item_widths` is `largest_magnitudes(item_vectors)`, for callers with many blocks of queries.
+    Scores are float64 sums in the order of `simd.dot`, rounded to float32, whatever the block or shard; fewer
+    than k items are padded with -1 and -inf.
     Raises ValueError for k < 1, shapes or dtypes that do not match, an exclusion list that is not ascending,
     a vector that is not finite, or a query whose scores could overflow float32.
     """
     require_k(k)
     _require_matching(query_vectors, item_vectors, excluded)
-    slacks = _slacks(query_vectors, item_vectors, first_item)
-    indptr, indices = kernel_input(excluded.indptr, np.int64), kernel_input(excluded.indices, np.int64)
+    indptr, indices = kernel_input(excluded.indptr, np.int64), kernel_input(excluded.indices, np.int32)
     _require_ascending(indptr, indices)
-    vectors = Vectors(kernel_input(query_vectors, np.float32), kernel_input(item_vectors, np.float32))
-    best = empty_top_k(query_vectors.shape[0], k, -np.inf, np.float32)
-    kept = min(k, max(item_vectors.shape[0], 1))
-    buffer = np.empty(min(TILE_QUERIES, slacks.size) * TILE_ITEMS, np.float32)
-    for start in range(0, query_vectors.shape[0], TILE_QUERIES):
-        stop = start + TILE_QUERIES
-        tile = Vectors(vectors.queries[start:stop], vectors.items)
-        leaders = _lead(tile, slacks[start:stop], indptr[start : stop + 1], indices, first_item, kept, buffer)
-        report_best(leaders, tile, first_item, kept, best.scores[start:stop, :kept], best.indices[start:stop, :kept])
+    items, vectors = kernel_input(item_vectors, np.float32), kernel_input(query_vectors, np.float32)
+    widths = largest_magnitudes(items) if item_widths is None else item_widths
+    queries = Queries(vectors, _slacks(vectors, items, widths, first_item), indptr[:-1], indptr[1:])
+    catalogue = Catalogue(items, first_item, indices)
+    best = empty_top_k(len(vectors), k, -np.inf, np.float32)
+    kept = min(k, max(len(items), 1))
+    n_rows = min(TILE_QUERIES, len(vectors))
+    room = Room(leaders_room(n_rows, kept), np.empty(n_rows * TILE_ITEMS, np.float32))
+    uncertain = _search(queries, catalogue, best, kept, room, is_guessing=True)
+    if uncertain.size:
+        again = empty_top_k(uncertain.size, kept, -np.inf, np.float32)
+        _search(queries.at(uncertain), catalogue, again, kept, room, is_guessing=False)
+        best.indices[uncertain, :kept], best.scores[uncertain, :kept] = again.indices, again.scores
     return best
+
+
+def largest_magnitudes(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Largest magnitude in each dimension of vectors (n, d), (d,); NaN where a value is not finite."""
+    return _largest_magnitudes(kernel_input(vectors, np.float32))
+
+
+def score_pairs(query_vectors: NDArray[np.float32], item_vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scores of pairs, (p,), by row of two (p, d) float32: to the last bit those of `score_top_k`."""
+    vectors = Vectors(kernel_input(query_vectors, np.float32), kernel_input(item_vectors, np.float32))
+    return _score_pairs(vectors)
+
+
+@compiled
+def _score_pairs(vectors: Vectors) -> NDArray[np.float32]:
+    scores = np.empty(vectors.queries.shape[0], np.float32)
+    for pair in range(scores.size):
+        scores[pair] = defined_score(vectors, pair, pair)
+    return scores
 
 
 def _require_matching(
@@ -65,7 +130,7 @@ def _require_matching(
 
 
 def _slacks(
-    query_vectors: NDArray[np.float32], item_vectors: NDArray[np.float32], first_item: int
+    queries: NDArray[np.float32], items: NDArray[np.float32], widths: NDArray[np.float32], first_item: int
 ) -> NDArray[np.float64]:
     """Bound how far a float32 score can stray below the k-th and still be among the k best, (q,).
 
@@ -73,18 +138,28 @@ def _slacks(
     their magnitudes (Higham 2002, section 3.1), and the defined score by u m; both for the k-th and for the
     candidate. 2^-149 a term covers products below the normal range. A single product is rounded but once.
     """
-    widths = _largest_magnitudes(kernel_input(item_vectors, np.float32)).astype(np.float64)
-    _require_finite(widths, item_vectors, "item", first_item)
-    magnitudes: NDArray[np.float64] = np.abs(query_vectors).astype(np.float64) @ widths
-    _require_finite(magnitudes, query_vectors, "query row", 0)
+    _require_finite(widths, items, "item", first_item)
+    magnitudes = _magnitudes(queries, kernel_input(widths, np.float32))
+    _require_finite(magnitudes, queries, "query row", 0)
     if (magnitudes > FLOAT32_MAX).any():
         row = int(np.argmax(magnitudes > FLOAT32_MAX))
         raise ValueError(f"scores of query row {row} could reach {magnitudes[row]:g} and overflow float32")
-    dims = query_vectors.shape[1]
+    dims = queries.shape[1]
     if dims == 1:
         return np.zeros(magnitudes.size)
     slacks: NDArray[np.float64] = 2.0**-23 * (1.01 * dims + 4) * magnitudes + 2.0**-148 * (dims + 2)
     return slacks
+
+
+@compiled
+def _magnitudes(queries: NDArray[np.float32], widths: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The largest score a query could have with vectors of these widths, (q,)."""
+    magnitudes, absolute = np.empty(queries.shape[0]), np.empty(queries.shape[1], np.float32)
+    for query in range(queries.shape[0]):
+        for dimension in range(absolute.size):
+            absolute[dimension] = abs(queries[query, dimension])
+        magnitudes[query] = dot(absolute, widths)
+    return magnitudes
 
 
 @compiled
@@ -101,20 +176,20 @@ def _largest_magnitudes(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     return largest + nothing
 
 
-def _require_finite(bounds: NDArray[np.float64], vectors: NDArray[np.float32], role: str, first: int) -> None:
+def _require_finite(bounds: NDArray[Any], vectors: NDArray[np.float32], role: str, first: int) -> None:
     if not np.isfinite(bounds).all():
         row = int(np.argmin(np.isfinite(vectors).all(axis=1)))
         raise ValueError(f"the vector of {role} {first + row} is not finite")
 
 
-def _require_ascending(indptr: NDArray[np.int64], indices: NDArray[np.int64]) -> None:
+def _require_ascending(indptr: NDArray[np.int64], indices: NDArray[np.int32]) -> None:
     row = _first_not_ascending(indptr, indices)
     if row >= 0:
         raise ValueError(f"the excluded items of query row {row} are not ascending")
 
 
 @compiled
-def _first_not_ascending(indptr: NDArray[np.int64], indices: NDArray[np.int64]) -> int:
+def _first_not_ascending(indptr: NDArray[np.int64], indices: NDArray[np.int32]) -> int:
     for row in range(indptr.size - 1):
         for entry in range(indptr[row] + 1, indptr[row + 1]):
             if indices[entry] < indices[entry - 1]:
@@ -122,97 +197,53 @@ def _first_not_ascending(indptr: NDArray[np.int64], indices: NDArray[np.int64]) 
     return -1
 
 
+def _search(
+    queries: Queries, catalogue: Catalogue, best: TopK, k: int, room: Room, is_guessing: bool
+) -> NDArray[np.intp]:
+    """Fill the queries' lists, (q, k or more) of padding; give the rows for which a guessed limit was too high."""
+    n_items = len(catalogue.vectors)
+    rank = guessed_rank(k, min(TILE_ITEMS, n_items), n_items) if is_guessing else 0
+    is_certain = np.empty(len(queries.slacks), np.bool_)
+    for start in range(0, len(queries.slacks), TILE_QUERIES):
+        rows = slice(start, start + TILE_QUERIES)
+        leaders, tile = no_leaders(room.leaders, queries.slacks[rows]), queries.at(rows)
+        _lead(leaders, tile, catalogue, k, rank, room.products[: len(tile.slacks) * TILE_ITEMS])
+        vectors = Vectors(tile.vectors, catalogue.vectors)
+        found = best.scores[rows, :k], best.indices[rows, :k]
+        report_best(leaders, vectors, catalogue.first_item, k, *found, is_certain[rows])
+    return np.flatnonzero(~is_certain)
+
+
+@compiled
 def _lead(
-    vectors: Vectors,
-    slacks: NDArray[np.float64],
-    indptr: NDArray[np.int64],
-    excluded: NDArray[np.int64],
-    first_item: int,
-    k: int,
-    buffer: NDArray[np.float32],
-) -> Leaders:
-    leaders, cursors = no_leaders(slacks, k), indptr[:-1].copy()
-    for start in range(0, vectors.items.shape[0], TILE_ITEMS):
-        items = vectors.items[start : start + TILE_ITEMS]
-        products = buffer[: slacks.size * items.shape[0]].reshape(slacks.size, items.shape[0])
-        np.dot(vectors.queries, items.T, out=products)
-        _mask(products, first_item + start, excluded, cursors, indptr)
-        _reduce(products, start, leaders, k, vectors)
-    return leaders
+    leaders: Leaders, queries: Queries, catalogue: Catalogue, k: int, rank: int, buffer: NDArray[np.float32]
+) -> None:
+    items, cursors, vectors = catalogue.vectors, queries.starts.copy(), Vectors(queries.vectors, catalogue.vectors)
+    tile_items = buffer.size // cursors.size
+    for start in range(0, items.shape[0], tile_items):
+        tile = items[start : start + tile_items]
+        products = buffer[: cursors.size * tile.shape[0]].reshape(cursors.size, tile.shape[0])
+        np.dot(queries.vectors, tile.T, products)
+        _mask(products, catalogue.first_item + start, catalogue.excluded, cursors, queries.ends)
+        if start == 0 and rank > 0:
+            guess_limits(leaders, products, rank)
+        admit(leaders, products, start, k, vectors)
 
 
 @compiled
 def _mask(
     scores: NDArray[np.float32],
     first_item: int,
-    excluded: NDArray[np.int64],
+    excluded: NDArray[np.int32],
     cursors: NDArray[np.int64],
-    indptr: NDArray[np.int64],
+    ends: NDArray[np.int64],
 ) -> None:
     """Set the scores of excluded items to -inf; `cursors` say how far each query's list has been walked."""
     end_item = first_item + scores.shape[1]
     for query in range(scores.shape[0]):
-        cursor, end = cursors[query], indptr[query + 1]
+        cursor, end = cursors[query], ends[query]
         while cursor < end and excluded[cursor] < end_item:
             if excluded[cursor] >= first_item:
                 scores[query, excluded[cursor] - first_item] = -np.inf
             cursor += 1
         cursors[query] = cursor
-
-
-@compiled
-def _reduce(scores: NDArray[np.float32], first_row: int, leaders: Leaders, k: int, vectors: Vectors) -> None:
-    # Locals, because every access to a tuple's array counts references.
-    leading_scores, leading_rows = leaders.scores, leaders.rows
-    counts, limits = leaders.counts, leaders.limits
-    for query in range(counts.size):
-        place = 0
-        while True:
-            place, counts[query] = _append_above(
-                scores[query],
-                place,
-                limits[query],
-                first_row,
-                leading_scores[query],
-                leading_rows[query],
-                counts[query],
-            )
-            if place >= scores.shape[1]:
-                break
-            drop_hopeless(leaders, query, k, vectors)
-
-
-@compiled
-def _append_above(
-    scores: NDArray[np.float32],
-    place: int,
-    limit: float,
-    first_row: int,
-    leading_scores: NDArray[np.float32],
-    leading_rows: NDArray[np.int64],
-    count: int,
-) -> tuple[int, int]:
-    """Append the scores above the limit from `place` on; give the place where the room ended, and the count."""
-    for start in range(place, scores.size, CHUNK):
-        chunk = scores[start : start + CHUNK]
-        if not _any_above(chunk, limit):
-            continue
-        if count + CHUNK > leading_scores.size:
-            return start, count
-        for part in range(0, chunk.size, PART):
-            few = chunk[part : part + PART]
-            if _any_above(few, limit):
-                for offset in range(few.size):  # no branch: which scores are above cannot be predicted
-                    leading_scores[count] = few[offset]
-                    leading_rows[count] = first_row + start + part + offset
-                    count += few[offset] > limit
-    return scores.size, count
-
-
-@compiled
-def _any_above(scores: NDArray[np.float32], limit: float) -> bool:
-    # In this form, over a slice and without a branch, it becomes vector instructions: 40 times faster.
-    is_above = False
-    for place in range(scores.size):
-        is_above |= scores[place] > limit
-    return is_above

@@ -7,6 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_spark.kernels.jit import Real, Whole, compiled
+from recsys_spark.kernels.simd import MASK_BITS, above, bit_count, float_of
+
+POSITIVE_INFINITY = int(np.float32(np.inf).view(np.int32))  # their bits
+NEGATIVE_INFINITY = int(np.float32(-np.inf).view(np.int32))
 
 
 @dataclass(frozen=True)
@@ -143,3 +147,26 @@ def kth_smallest(values: NDArray[Any], k: int) -> float:
             break
     kth: float = values[k - 1]
     return kth
+
+
+@compiled
+def ordered_bits(bits: Whole) -> np.int32:
+    """Turn the bits of a float32 into a whole number in the order of the values, -0 before 0, or back."""
+    return np.int32(bits ^ ((bits >> 31) & 0x7FFFFFFF))
+
+
+@compiled
+def kth_largest(values: NDArray[np.float32], k: int, tolerance: int = 0) -> np.float32:
+    """Give the k-th largest value, counted from 1, or less by no more than `tolerance` units of the last bit.
+
+    `values` are padded with -inf to whole 64s. The range of the bits is halved until it is small enough: each step
+    counts all values, in vector instructions and without a branch that depends on them.
+    """
+    low, high = np.int64(ordered_bits(NEGATIVE_INFINITY)), np.int64(POSITIVE_INFINITY)
+    while high - low > tolerance:
+        middle = (low + high + 1) >> 1
+        below, count = float_of(ordered_bits(np.int32(middle - 1))), 0
+        for start in range(0, values.size, MASK_BITS):
+            count += bit_count(above(values, start, below))
+        low, high = (middle, high) if count >= k else (low, middle - 1)
+    return np.float32(float_of(ordered_bits(np.int32(low))))

@@ -110,3 +110,15 @@ def best_of(scores: NDArray[Any], k: int) -> tuple[NDArray[np.int64], NDArray[An
     values[:, : order.shape[1]] = np.take_along_axis(scores, order, axis=1)
     indices[values == -np.inf] = -1
     return indices, values
+
+
+def added_in_lanes(terms: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sums over the last axis as `simd.dot` defines them: 16 lanes by ascending place, then halves of the lanes."""
+    blocks = -(-terms.shape[-1] // 16)
+    padded = np.zeros((*terms.shape[:-1], 16 * blocks))
+    padded[..., : terms.shape[-1]] = terms
+    lanes = np.cumsum(padded.reshape(*terms.shape[:-1], blocks, 16), axis=-2)[..., -1, :]
+    while lanes.shape[-1] > 1:
+        half = lanes.shape[-1] // 2
+        lanes = lanes[..., :half] + lanes[..., half:]
+    return lanes[..., 0]

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 from unittest import mock
 
@@ -10,9 +12,10 @@ from numpy.typing import NDArray
 
 from recsys_spark.kernels import scoring
 from recsys_spark.kernels.csr import IndexLists
+from recsys_spark.kernels.leaders import guessed_rank
 from recsys_spark.kernels.scoring import score_top_k
 from recsys_spark.kernels.topk import TopK, merge_top_k
-from tests.kernels.cases import best_of, lists_of, nothing, random_rows
+from tests.kernels.cases import added_in_lanes, best_of, lists_of, nothing, random_rows
 
 FEW_VALUES = st.sampled_from([np.float32(value) for value in (-2, -0.3, -0.0, 0, 0.1, 1, 1e-30, 3e15)])
 
@@ -20,9 +23,9 @@ FEW_VALUES = st.sampled_from([np.float32(value) for value in (-2, -0.3, -0.0, 0,
 def _defined_scores(
     queries: NDArray[np.float32], items: NDArray[np.float32], excluded: IndexLists
 ) -> NDArray[np.float32]:
-    """All scores as defined: float64 sums by ascending dimension, rounded; -inf where excluded."""
+    """All scores as defined, rounded; -inf where excluded."""
     terms = queries.astype(np.float64)[:, None, :] * items.astype(np.float64)[None, :, :]
-    scores = np.cumsum(terms, axis=2)[:, :, -1].astype(np.float32)
+    scores = added_in_lanes(terms).astype(np.float32)
     for query in range(len(queries)):
         scores[query, excluded.indices[excluded.indptr[query] : excluded.indptr[query + 1]]] = -np.inf
     return scores
@@ -71,6 +74,31 @@ def test_equals_the_sorted_scores_over_several_tiles(k: int, are_integers: bool)
         queries, items = np.rint(queries), np.rint(items)
     excluded = random_rows(2, 300, 5000, 0.05, "ones")
     _assert_brute_force(score_top_k(queries, items, excluded, k), queries, items, excluded, k)
+
+
+@pytest.mark.parametrize("first_are_best", [True, False])
+@pytest.mark.parametrize("rank", [1, 5, 32])
+def test_a_guess_that_fails_is_made_good(rank: int, first_are_best: bool) -> None:
+    """Whether limits guessed from the first tile are too high for all queries, for some, or too low."""
+    queries, items = _random_vectors(7, 600, 4000, 5)
+    queries = np.abs(queries)
+    if first_are_best:
+        items = items[np.argsort(-items.sum(axis=1))].copy()
+    with mock.patch.object(scoring, "guessed_rank", lambda *_: rank):
+        best = score_top_k(queries, items, nothing(600), 40)
+    _assert_brute_force(best, queries, items, nothing(600), 40)
+
+
+def test_few_guesses_fail_and_most_of_the_first_scores_are_passed_over() -> None:
+    """Of 300 items in 10,000 about 31 are among the first 1,024; of ten, one; then 0.1, and of one item, hardly any."""
+    assert [guessed_rank(k, 1024, 10_000) for k in (10, 100, 300)] == [6, 22, 0]
+    assert [guessed_rank(k, 1024, 100_000) for k in (1, 10, 100)] == [2, 3, 6]
+    assert guessed_rank(10, 63, 63) == 0
+    queries, items = _random_vectors(9, 2000, 10_000, 16)
+    with mock.patch.object(scoring, "_lead", side_effect=scoring._lead) as lead:
+        score_top_k(queries, items, nothing(2000), 10)
+    searched = sum(len(call.args[1].slacks) for call in lead.call_args_list)
+    assert 2000 <= searched < 2020
 
 
 @pytest.mark.parametrize("dims", [2, 64, 130])
@@ -187,3 +215,21 @@ def test_what_cannot_be_scored_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         score_top_k(queries, items, excluded, k, first_item=5)
+
+
+LIBRARIES = """
+import threadpoolctl
+from recsys_spark.kernels import scoring
+before = [library["filepath"] for library in threadpoolctl.threadpool_info()]
+import numpy as np
+from recsys_spark.kernels.csr import IndexLists
+none = IndexLists(np.zeros(9, np.int64), np.zeros(0, np.int32))
+scoring.score_top_k(np.ones((8, 4), np.float32), np.ones((99, 4), np.float32), none, 5)
+print(before == [library["filepath"] for library in threadpoolctl.threadpool_info()])
+"""
+
+
+def test_scoring_loads_no_library_whose_threads_nobody_has_limited() -> None:
+    """The plan limits the threads of the libraries that are loaded when a task begins."""
+    done = subprocess.run([sys.executable, "-c", LIBRARIES], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True"

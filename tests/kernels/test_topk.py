@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from recsys_spark.kernels.topk import TopK, kth_smallest, merge_top_k, offer, sort_heap
+from recsys_spark.kernels.topk import TopK, kth_largest, kth_smallest, merge_top_k, offer, sort_heap
 
 SCORES = st.sampled_from([-2.0, -0.5, 0.0, 0.5, 1.0, 3.0])  # few, so that ties are common
 
@@ -81,3 +81,17 @@ def test_the_heap_keeps_the_best_in_whatever_order_they_come(scores: list[float]
 def test_kth_smallest_is_that_of_the_sorted_values(values: list[float], data: st.DataObject) -> None:
     k = data.draw(st.integers(1, len(values)))
     assert kth_smallest(np.array(values), k) == sorted(values)[k - 1]
+
+
+@given(st.lists(st.floats(width=32, allow_nan=False), min_size=1, max_size=150), st.data())
+def test_kth_largest_is_that_of_the_sorted_values(values: list[float], data: st.DataObject) -> None:
+    k, bits = data.draw(st.integers(1, len(values))), data.draw(st.integers(0, 20))
+    padded = np.full(-(-len(values) // 64) * 64, -np.inf, np.float32)
+    padded[: len(values)] = values
+    exact = np.float32(sorted(values)[-k])
+    assert kth_largest(padded, k) == exact
+    near = np.float32(kth_largest(padded, k, 1 << bits))
+    assert near <= exact
+    if np.sign(near) == np.sign(exact):
+        units = np.abs([exact, near]).view(np.int32).astype(np.int64)
+        assert abs(units[0] - units[1]) <= 1 << bits

@@ -1,0 +1,93 @@
+"""Times contenders in turn, in one run, and keeps one JSON line a case."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+RESULTS = Path(__file__).parent / "results"
+PROJECT, LIMIT = "project", "limit"
+
+Work = Callable[[], object]
+
+
+def parse_arguments(description: str) -> argparse.Namespace:
+    """`--size small|full`, `--rounds` and `--case`, the options of every benchmark."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--size", choices=["small", "full"], default="small")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each contender runs after a warm-up")
+    parser.add_argument("--case", help="run the cases whose name contains this")
+    return parser.parse_args()
+
+
+def take_turns(contenders: Mapping[str, Work], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each contender, in rounds of one run each after a warm-up: drift hits all alike."""
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for number in range(rounds + 1):
+        for name, work in contenders.items():
+            started = time.perf_counter()
+            work()
+            if number > 0:
+                seconds[name].append(time.perf_counter() - started)
+    return seconds
+
+
+def report(benchmark: str, case: str, seconds: Mapping[str, list[float]], **more: Any) -> dict[str, Any]:
+    """Print and keep the line of a case: medians, quartiles, and how the others compare with the project.
+
+    `times_limit` and `times_faster` are medians of the rounds' ratios, so that drift cancels out.
+    """
+    project = np.array(seconds[PROJECT])
+    peers = {name: values for name, values in seconds.items() if name not in (PROJECT, LIMIT)}
+    line: dict[str, Any] = {"benchmark": benchmark, "case": case, "project_s": _median(project)}
+    line["quartiles_s"] = [round(float(quartile), 6) for quartile in np.quantile(project, [0.25, 0.75])]
+    if LIMIT in seconds:
+        line["limit_s"] = _median(seconds[LIMIT])
+        line["times_limit"] = _median(project / np.array(seconds[LIMIT]), 3)
+    if peers:
+        line["peers_s"] = {name: _median(values) for name, values in peers.items()}
+        line["times_faster"] = {name: _median(np.array(values) / project, 2) for name, values in peers.items()}
+    line |= more
+    line |= {"rounds": len(project), "machine": _machine(), "commit": _commit(), "date": _today()}
+    text = json.dumps(line)
+    print(text, flush=True)
+    RESULTS.mkdir(exist_ok=True)
+    with (RESULTS / f"{benchmark}.jsonl").open("a", encoding="utf-8") as file:
+        file.write(text + "\n")
+    return line
+
+
+def _median(values: Any, digits: int = 6) -> float:
+    return round(float(np.median(values)), digits)
+
+
+def _machine() -> str:
+    names = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor()}, {len(names)} processors"
+
+
+def _cpuinfo() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def _commit() -> str:
+    folder = Path(__file__).parent
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=folder)
+    changed = subprocess.run(
+        ["git", "status", "--porcelain", "--", "../recsys_spark"], capture_output=True, text=True, cwd=folder
+    )
+    return (commit.stdout.strip() or "unknown") + ("+" if changed.stdout.strip() else "")
+
+
+def _today() -> str:
+    return datetime.datetime.now(datetime.UTC).date().isoformat()

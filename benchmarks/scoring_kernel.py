@@ -1,0 +1,134 @@
+"""The k best items of a block of users by matrix products, against bare products and other libraries.
+
+The limit is the fastest of several tilings of the same matrix product, with nothing done to its result. All
+contenders run on one thread, the one of a Spark task. Each user has about 100 items that must not be listed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from threadpoolctl import threadpool_limits
+
+from benchmarks.harness import LIMIT, PROJECT, Work, parse_arguments, report, take_turns
+from recsys_spark.kernels.csr import IndexLists
+from recsys_spark.kernels.scoring import largest_magnitudes, score_top_k
+
+SEEN = 100
+TILINGS = [(rows, columns) for rows in (256, 512, 1024) for columns in (512, 1024, 2048, 4096)]
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A block of users against a catalogue."""
+
+    items: int
+    dims: int
+    k: int
+    users: int
+
+    @property
+    def name(self) -> str:
+        """As in `100k-64-10`."""
+        return f"{self.items // 1000}k-{self.dims}-{self.k}"
+
+
+SMALL = [
+    Case(10_000, 64, 10, 2048),
+    Case(10_000, 64, 100, 2048),
+    Case(100_000, 64, 10, 512),
+    Case(100_000, 64, 100, 512),
+]
+FULL = [
+    *[Case(10_000, 64, k, 8192) for k in (10, 100)],
+    *[Case(100_000, 64, k, 2048) for k in (10, 100)],
+    *[Case(100_000, 128, k, 2048) for k in (10, 100)],
+    *[Case(1_000_000, 64, k, 512) for k in (10, 100)],
+]
+
+
+def multiply(users: Floats, items: Floats, rows: int, columns: int, buffer: Floats) -> None:
+    """The products of all tiles, each overwriting the one before."""
+    for first in range(0, len(users), rows):
+        block = users[first : first + rows]
+        for start in range(0, len(items), columns):
+            tile = items[start : start + columns]
+            np.dot(block, tile.T, out=buffer[: len(block) * len(tile)].reshape(len(block), len(tile)))
+
+
+def limit(users: Floats, items: Floats, rows: int, columns: int) -> Work:
+    """The product by one tiling, its buffer made beforehand."""
+    buffer = np.zeros(rows * columns, np.float32)
+    return lambda: multiply(users, items, rows, columns, buffer)
+
+
+def best_tiling(users: Floats, items: Floats) -> tuple[int, int]:
+    """The fastest of `TILINGS`."""
+    works = {f"{rows} {columns}": limit(users, items, rows, columns) for rows, columns in TILINGS}
+    seconds = take_turns(works, 3)
+    rows, columns = min(seconds, key=lambda name: float(np.median(seconds[name]))).split()
+    return int(rows), int(columns)
+
+
+def with_argpartition(users: Floats, items: Floats, seen: IndexLists, k: int) -> None:
+    for first in range(0, len(users), 256):
+        scores = users[first : first + 256] @ items.T
+        for row in range(len(scores)):
+            scores[row, seen.indices[seen.indptr[first + row] : seen.indptr[first + row + 1]]] = -np.inf
+        top = np.argpartition(scores, -k, axis=1)[:, -k:]
+        order = np.argsort(-np.take_along_axis(scores, top, axis=1), axis=1)
+        np.take_along_axis(top, order, axis=1)
+
+
+def peers(users: Floats, items: Floats, seen: IndexLists, k: int) -> dict[str, Work]:
+    """What others do: the seen items are left out by implicit itself, and by searching k + seen for faiss."""
+    import faiss
+    from implicit.cpu.topk import topk
+
+    faiss.omp_set_num_threads(1)
+    index = faiss.IndexFlatIP(items.shape[1])
+    index.add(items)
+    ones = np.ones(len(seen.indices), np.float32)
+    liked = sparse.csr_matrix((ones, seen.indices, seen.indptr), shape=(len(users), len(items)))
+    longest = int(np.diff(seen.indptr).max())
+
+    def with_faiss() -> None:
+        _, found = index.search(users, k + longest)
+        for row in range(len(users)):
+            is_new = ~np.isin(found[row], seen.indices[seen.indptr[row] : seen.indptr[row + 1]])
+            found[row][is_new][:k]
+
+    return {
+        "argpartition": lambda: with_argpartition(users, items, seen, k),
+        "implicit": lambda: topk(items, users, k, filter_query_items=liked, num_threads=1),
+        "faiss": with_faiss,
+    }
+
+
+def run(case: Case, rounds: int) -> None:
+    random = np.random.default_rng(0)
+    users = random.standard_normal((case.users, case.dims), dtype=np.float32)
+    items = random.standard_normal((case.items, case.dims), dtype=np.float32)
+    lists = [np.unique(random.integers(0, case.items, SEEN)) for _ in range(case.users)]
+    indptr = np.concatenate([[0], np.cumsum([len(each) for each in lists])]).astype(np.int64)
+    seen = IndexLists(indptr, np.concatenate(lists).astype(np.int32))
+    tiling, widths = best_tiling(users, items), largest_magnitudes(items)
+    works: dict[str, Work] = {
+        PROJECT: lambda: score_top_k(users, items, seen, case.k, item_widths=widths),
+        LIMIT: limit(users, items, *tiling),
+        **peers(users, items, seen, case.k),
+    }
+    report("scoring_kernel", case.name, take_turns(works, rounds), users=case.users, limit_tiling=list(tiling))
+
+
+if __name__ == "__main__":
+    options = parse_arguments(__doc__ or "")
+    with threadpool_limits(1):
+        for case in SMALL if options.size == "small" else FULL:
+            if options.case is None or options.case in case.name:
+                run(case, options.rounds)

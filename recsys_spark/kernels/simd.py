@@ -1,0 +1,166 @@
+"""Vector operations that Numba does not make of plain loops, as LLVM vectors: LLVM fits them to any processor.
+
+Working through a tile of scores, and the scores themselves, are bound by them.
+"""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+LANES = 16  # of float64 sums; a power of two
+MASK_BITS = 64
+LINE_FLOATS = 16
+
+_FLOAT, _DOUBLE, _I32, _I64 = ir.FloatType(), ir.DoubleType(), ir.IntType(32), ir.IntType(64)
+_FLOATS, _DOUBLES = ir.VectorType(_FLOAT, LANES), ir.VectorType(_DOUBLE, LANES)
+_FLAGS = ir.VectorType(ir.IntType(1), LANES)
+
+
+def _operation(build: Callable[..., Any]) -> Callable[..., Any]:
+    """Make an operation of compiled code from a function that types it and builds it."""
+    return cast(Callable[..., Any], intrinsic(build))
+
+
+@_operation
+def above(typing_context: Any, scores: Any, start: Any, limit: Any) -> tuple[Any, Callable[..., Any]]:
+    """Of the 64 scores from `start` on, which are above the limit, as the bits of a uint64; (n,) float32, contiguous.
+
+    Nothing checks that there are 64.
+    """
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        array, start, limit = arguments
+        vector = ir.VectorType(_FLOAT, MASK_BITS)
+        values = builder.load(_place(context, builder, signature.args[0], array, start, vector), align=4)
+        is_above = builder.fcmp_ordered(">", values, _splat(builder, limit, MASK_BITS))
+        return builder.bitcast(is_above, _I64)
+
+    return types.uint64(scores, types.intp, types.float32), generate
+
+
+@_operation
+def lowest_bit(typing_context: Any, bits: Any) -> tuple[Any, Callable[..., Any]]:
+    """The place of the lowest bit that is set in a uint64 other than 0."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.uint64), generate
+
+
+@_operation
+def bit_count(typing_context: Any, bits: Any) -> tuple[Any, Callable[..., Any]]:
+    """How many bits of a uint64 are set."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        return builder.ctpop(arguments[0])
+
+    return types.int64(types.uint64), generate
+
+
+@_operation
+def keep_larger(typing_context: Any, largest: Any, scores: Any, start: Any) -> tuple[Any, Callable[..., Any]]:
+    """Put the larger of each into the first 64 of an array: its own, or those of `scores` from `start` on."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        vector, (target_kind, scores_kind, _) = ir.VectorType(_FLOAT, MASK_BITS), signature.args
+        target = _place(context, builder, target_kind, arguments[0], ir.Constant(_I64, 0), vector)
+        source = _place(context, builder, scores_kind, arguments[1], arguments[2], vector)
+        kept, offered = builder.load(target, align=4), builder.load(source, align=4)
+        builder.store(builder.select(builder.fcmp_ordered(">", offered, kept), offered, kept), target, align=4)
+        return context.get_dummy_value()
+
+    return types.void(largest, scores, types.intp), generate
+
+
+@_operation
+def float_of(typing_context: Any, bits: Any) -> tuple[Any, Callable[..., Any]]:
+    """The float32 with the bits of an int32."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        return builder.bitcast(arguments[0], _FLOAT)
+
+    return types.float32(types.int32), generate
+
+
+@_operation
+def prefetch(typing_context: Any, values: Any) -> tuple[Any, Callable[..., Any]]:
+    """Ask for the cache lines of a float32 array, contiguous, that will be read soon."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        size = builder.extract_value(array.shape, 0)
+        zero, step = ir.Constant(size.type, 0), ir.Constant(size.type, LINE_FLOATS)
+        with cgutils.for_range_slice(builder, zero, size, step, inc=True) as (start, _):
+            place = builder.gep(array.data, [start])
+            kind = ir.FunctionType(ir.VoidType(), [place.type, _I32, _I32, _I32])
+            call = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+            builder.call(call, [place, ir.Constant(_I32, 0), ir.Constant(_I32, 3), ir.Constant(_I32, 1)])
+        return context.get_dummy_value()
+
+    return types.void(values), generate
+
+
+@_operation
+def dot(typing_context: Any, left: Any, right: Any) -> tuple[Any, Callable[..., Any]]:
+    """The dot product of two float32 arrays of one length, contiguous, as float64, in one defined order.
+
+    Lane l of 16 adds the products of dimensions l, l + 16, ... in turn; then the lanes are added by halves: l and
+    l + 8, l and l + 4, l and l + 2, l and l + 1. The products are exact, so fusing them with the sums changes nothing.
+    """
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        arrays = [
+            context.make_array(kind)(context, builder, value)
+            for kind, value in zip(signature.args, arguments, strict=True)
+        ]
+        size = builder.extract_value(arrays[0].shape, 0)
+        total = cgutils.alloca_once_value(builder, ir.Constant(_DOUBLES, None))
+        step = ir.Constant(size.type, LANES)
+        with cgutils.for_range_slice(builder, ir.Constant(size.type, 0), size, step, inc=True) as (start, _):
+            left_part, right_part = (_lanes(builder, array.data, start, size) for array in arrays)
+            product = builder.fmul(builder.fpext(left_part, _DOUBLES), builder.fpext(right_part, _DOUBLES))
+            builder.store(builder.fadd(builder.load(total), product), total)
+        return _added(builder, builder.load(total))
+
+    return types.float64(left, right), generate
+
+
+def _place(context: Any, builder: ir.IRBuilder, kind: Any, array: Any, start: Any, vector: ir.VectorType) -> ir.Value:
+    data = context.make_array(kind)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [start]), vector.as_pointer())
+
+
+def _lanes(builder: ir.IRBuilder, data: Any, start: Any, size: Any) -> ir.Value:
+    """16 values from `start` on, 0 where the array has ended."""
+    ascending = ir.Constant(ir.VectorType(size.type, LANES), list(range(LANES)))
+    is_inside = builder.icmp_signed("<", ascending, _splat(builder, builder.sub(size, start), LANES))
+    place = builder.bitcast(builder.gep(data, [start]), _FLOATS.as_pointer())
+    kind = ir.FunctionType(_FLOATS, [place.type, _I32, _FLAGS, _FLOATS])
+    load = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.load.v{LANES}f32.p0")
+    return builder.call(load, [place, ir.Constant(_I32, 4), is_inside, ir.Constant(_FLOATS, None)])
+
+
+def _added(builder: ir.IRBuilder, lanes: Any) -> ir.Value:
+    width = LANES
+    while width > 1:
+        width //= 2
+        undefined = ir.Constant(lanes.type, ir.Undefined)
+        halves = [
+            builder.shuffle_vector(
+                lanes, undefined, ir.Constant(ir.VectorType(_I32, width), list(range(first, first + width)))
+            )
+            for first in (0, width)
+        ]
+        lanes = builder.fadd(*halves)
+    return builder.extract_element(lanes, ir.Constant(_I32, 0))
+
+
+def _splat(builder: ir.IRBuilder, value: Any, width: int) -> ir.Value:
+    kind = ir.VectorType(value.type, width)
+    single = builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(_I32, 0))
+    return builder.shuffle_vector(single, single, ir.Constant(ir.VectorType(_I32, width), [0] * width))
