@@ -2,7 +2,7 @@
 
 |u - v|^2 = |u|^2 + |v|^2 - 2 u.v is accumulated in float64 from the tile's postings for all candidates at
 once, and shortlists keep every candidate that its rounding error leaves in question. What is reported is
-`squared_distance` of the stored values, so no result depends on tiles, shards or blocks.
+`pairs.measure` of the stored values, so no result depends on tiles, shards or blocks.
 """
 
 from typing import Any
@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_spark.kernels.accumulation import (
+    QUERIES_AT_ONCE,
     Scratch,
     accumulate,
     accumulate_touched,
+    bound_of_kth,
     count_touches,
     pick_near,
     scan,
@@ -21,9 +23,12 @@ from recsys_spark.kernels.accumulation import (
     walk_untouched,
 )
 from recsys_spark.kernels.csr import CsrRows
+from recsys_spark.kernels.heads import head_products
 from recsys_spark.kernels.jit import compiled, kernel_input
-from recsys_spark.kernels.postings import MAX_TILE_ROWS, RowArrays, Tile, build_tile, row_arrays
+from recsys_spark.kernels.pairs import Pairs, open_pairs
+from recsys_spark.kernels.postings import MAX_TILE_ROWS, RowArrays, Tile, build_tile, head_room, row_arrays
 from recsys_spark.kernels.shortlists import (
+    NO_LIMIT,
     Shortlists,
     admit,
     drop_hopeless,
@@ -34,10 +39,12 @@ from recsys_spark.kernels.shortlists import (
 )
 from recsys_spark.kernels.topk import TopK, empty_top_k, require_k, sort_heap
 
-TILE_ROWS = 4096  # their running sums, float64, stay in the first-level cache
+TILE_ROWS = 4096  # their scores stay in the first-level cache
+MOST_TILE_ROWS = 16_384  # of short rows, which touch few of them
+TILE_ENTRIES = 1 << 19
 SCAN_SHARE = 0.15  # a query that touches fewer of a tile's rows visits these instead of scanning all
 
-UNIT_ROUNDOFF = 2.0**-53
+UNIT_ROUNDOFF_32, UNIT_ROUNDOFF_64 = 2.0**-24, 2.0**-53
 
 
 def nearest_rows(
@@ -46,39 +53,47 @@ def nearest_rows(
     candidates: CsrRows,
     first_candidate_id: int,
     k: int,
-    tile_rows: int = TILE_ROWS,
+    tile_rows: int | None = None,
     scan_share: float = SCAN_SHARE,
 ) -> TopK:
     """Find each query's k nearest candidates by Euclidean distance, ties by the smaller id.
 
     `query_ids`, (q,), are the queries' ids; candidate row r has id `first_candidate_id + r`. A query is not
-    its own neighbor, though a duplicate of it is. Distances are float64; `squared_distance` defines them.
+    its own neighbor, though a duplicate of it is. Distances are float64; `pairs.measure` defines them.
     Fewer than k candidates are padded with -1 and inf. `tile_rows` and `scan_share` change the speed only.
     Raises ValueError for k < 1, shapes that do not match, a `tile_rows` outside 1 to 65,536, or a row with
     columns that are not ascending within range or a value that is not finite.
     """
     require_k(k)
+    tile_rows = _suitable_tile(candidates) if tile_rows is None else tile_rows
     _require_matching(queries, query_ids, candidates, tile_rows)
     query_rows, candidate_rows = row_arrays(queries, "query"), row_arrays(candidates, "candidate")
     own_rows = kernel_input(query_ids.astype(np.int64) - first_candidate_id, np.int64)
-    slacks = _slacks(query_rows, candidate_rows)
+    scale = _scale(query_rows, candidate_rows)
+    slacks = _slacks(query_rows, candidate_rows, scale)
     kept = min(k, max(candidates.n_rows, 1))
     nearest = empty_top_k(queries.n_rows, k, np.inf, np.float64)
+    room = head_room()
     step = queries_a_pass(kept, candidates.n_rows)
     for start in range(0, queries.n_rows, step):
         rows, stop = _sliced(query_rows, start, start + step), start + step
+        pairs = open_pairs(rows, candidate_rows, candidates.n_columns)
         lists = open_shortlists(slacks[start:stop], kept, candidates.n_rows)
         for first_row in range(0, candidates.n_rows, tile_rows):
-            tile = build_tile(candidate_rows, candidates.n_columns, first_row, first_row + tile_rows)
-            scratch = tile_scratch(tile)
-            _search_tile(rows, own_rows[start:stop], candidate_rows, tile, scratch, lists, kept, scan_share)
+            tile = build_tile(candidate_rows, candidates.n_columns, first_row, first_row + tile_rows, scale, room)
+            _search_tile(pairs, own_rows[start:stop], tile, tile_scratch(tile), lists, kept, scan_share)
         found = nearest.indices[start:stop], nearest.scores[start:stop]
-        _report(rows, candidate_rows, lists, first_candidate_id, kept, *found)
+        _report(pairs, lists, first_candidate_id, kept, *found)
     return nearest
 
 
 def _sliced(rows: RowArrays, start: int, stop: int) -> RowArrays:
     return RowArrays(rows.indptr[start : stop + 1], rows.indices, rows.values, rows.squared_norms[start:stop])
+
+
+def _suitable_tile(candidates: CsrRows) -> int:
+    fitting = TILE_ENTRIES * candidates.n_rows // max(candidates.nnz, 1)
+    return min(max(fitting, TILE_ROWS), MOST_TILE_ROWS)
 
 
 def _require_matching(queries: CsrRows, query_ids: NDArray[Any], candidates: CsrRows, tile_rows: int) -> None:
@@ -90,31 +105,42 @@ def _require_matching(queries: CsrRows, query_ids: NDArray[Any], candidates: Csr
         raise ValueError(f"tile_rows must be 1 to {MAX_TILE_ROWS}, got {tile_rows}")
 
 
-def _slacks(queries: RowArrays, candidates: RowArrays) -> NDArray[np.float64]:
+def _scale(queries: RowArrays, candidates: RowArrays) -> float:
+    """The power of two that brings the largest norm below 1, so that float32 neither overflows nor loses small rows."""
+    largest = max(queries.squared_norms.max(initial=0.0), candidates.squared_norms.max(initial=0.0))
+    return float(2.0 ** -np.ceil(np.log2(largest) / 2.0)) if largest > 0.0 else 1.0
+
+
+def _slacks(queries: RowArrays, candidates: RowArrays, scale: float) -> NDArray[np.float64]:
     """Bound how far an approximate squared distance can stray past the k-th and still be within the k nearest.
 
-    With n stored entries in the two rows and (|u| + |v|)^2 = m, both the accumulated and the defined sum are
-    off by at most 3 n u m, u = 2^-53 (Higham 2002, section 3.1), once for the k-th and once for the
-    candidate; 32 u m cover the sums of norms, the limit itself and squares whose roots round to one distance.
+    With n entries in the query, a float32 score is off by at most (2 n + 3) u m, u = 2^-24, m = |u| |v| + |v|^2 / 2
+    (Higham 2002, section 3.1), and by 2^-147 an operation, scaled, for what is below the normal range; a squared
+    distance by twice that. With n entries in the two rows, its float64 sums are off by 3 n u (|u| + |v|)^2,
+    u = 2^-53; 16 more cover the limit itself and squares whose roots round to one distance. All of it once for the
+    k-th and once for the candidate.
     """
     if _is_exact(queries, candidates):
         return np.zeros(queries.squared_norms.size)
-    norms = np.sqrt(queries.squared_norms) + np.sqrt(candidates.squared_norms.max(initial=0.0))
-    lengths = np.diff(queries.indptr) + np.diff(candidates.indptr).max(initial=0)
-    slacks: NDArray[np.float64] = UNIT_ROUNDOFF * (6.0 * lengths + 32.0) * norms * norms
+    largest, norms = np.sqrt(candidates.squared_norms.max(initial=0.0)), np.sqrt(queries.squared_norms)
+    query_lengths = np.diff(queries.indptr)
+    lengths = query_lengths + np.diff(candidates.indptr).max(initial=0)
+    operations = 4.0 * (2.0 * query_lengths + 3.0)
+    of_scores = operations * (1.01 * UNIT_ROUNDOFF_32 * (norms * largest + largest**2 / 2.0) + 2.0**-147 / scale**2)
+    slacks: NDArray[np.float64] = of_scores + UNIT_ROUNDOFF_64 * (6.0 * lengths + 32.0) * (norms + largest) ** 2
     return slacks
 
 
 def _is_exact(queries: RowArrays, candidates: RowArrays) -> bool:
-    """Whether all values are multiples of one power of two, and so few that float64 sums have no error.
+    """Whether all values are multiples of one power of two, and so few that float32 scores have no error.
 
-    Ones, counts and half stars are; squared distances are then multiples of its square below 2^50 of it,
-    which also keeps their square roots apart.
+    Ones, counts and half stars are; scores are then multiples of half its square, below 2^24 of that, and squared
+    distances in float64 below 2^50, which also keeps their square roots apart.
     """
     largest = max(queries.squared_norms.max(initial=0.0), candidates.squared_norms.max(initial=0.0))
     if largest == 0.0:
         return True
-    quantum = 2.0 ** (np.ceil(np.log2(4.0 * largest) / 2.0) - 25.0)
+    quantum = 2.0 ** np.ceil(np.log2(largest) / 2.0 - 11.0)
     return bool(_are_multiples(queries.values, quantum) and _are_multiples(candidates.values, quantum))
 
 
@@ -129,39 +155,55 @@ def _are_multiples(values: NDArray[np.float32], quantum: float) -> bool:
 
 @compiled
 def _search_tile(
-    queries: RowArrays,
+    pairs: Pairs,
     own_rows: NDArray[np.int64],
-    candidates: RowArrays,
     tile: Tile,
     scratch: Scratch,
     lists: Shortlists,
     k: int,
     scan_share: float,
 ) -> None:
+    queries, products, has_head = pairs.queries, scratch.products, tile.head.shape[1] > 0
+    for first in range(0, own_rows.size, QUERIES_AT_ONCE):
+        stop = min(first + QUERIES_AT_ONCE, own_rows.size)
+        if has_head:
+            head_products(queries, first, stop - first, tile, products)
+        for query in range(first, stop):
+            own_row = own_rows[query] - tile.first_row
+            if not has_head and count_touches(queries, query, tile) < scan_share * scratch.near.size:
+                _visit(pairs, query, own_row, tile, scratch, lists, k)
+            else:
+                accumulate(queries, query, tile, products[:, query - first], scratch.scores)
+                _scan(pairs, query, own_row, tile, scratch, lists, k)
+
+
+@compiled
+def _visit(pairs: Pairs, query: int, own_row: int, tile: Tile, scratch: Scratch, lists: Shortlists, k: int) -> None:
+    """Admit from the rows that share a column with the query, then from the others."""
     squared, near, first_row = scratch.squared, scratch.near, tile.first_row
-    for query in range(own_rows.size):
-        own_row = own_rows[query] - first_row
-        is_exact = lists.slacks[query] == 0.0
-        if count_touches(queries, query, tile) < scan_share * near.size:
-            n_touched = accumulate_touched(queries, query, tile, scratch)
-            limit = tile_limit(lists, query, first_row)
-            n_near = pick_near(scratch.touched[:n_touched], squared, own_row, limit, near)
-            admit(lists, query, k, queries, candidates, first_row, near[:n_near], squared, is_exact)
-            limit = tile_limit(lists, query, first_row)
-            n_near = walk_untouched(queries, query, own_row, tile, scratch, limit, k)
-            admit(lists, query, k, queries, candidates, first_row, near[:n_near], squared, True)
-        else:
-            accumulate(queries, query, tile, squared)
-            if 0 <= own_row < near.size:
-                squared[own_row] = np.inf
-            n_near = scan(squared, tile_limit(lists, query, first_row), near)
-            admit(lists, query, k, queries, candidates, first_row, near[:n_near], squared, is_exact)
+    n_touched = accumulate_touched(pairs.queries, query, tile, scratch)
+    n_near = pick_near(scratch.touched[:n_touched], squared, own_row, tile_limit(lists, query, first_row), near)
+    admit(lists, query, k, pairs, first_row, near[:n_near], squared, lists.slacks[query] == 0.0)
+    limit = tile_limit(lists, query, first_row)
+    n_near = walk_untouched(pairs.queries, query, own_row, tile, scratch, limit, k)
+    admit(lists, query, k, pairs, first_row, near[:n_near], squared, True)
+
+
+@compiled
+def _scan(pairs: Pairs, query: int, own_row: int, tile: Tile, scratch: Scratch, lists: Shortlists, k: int) -> None:
+    """Admit from all rows of the tile."""
+    query_norm, slack = pairs.queries.squared_norms[query], lists.slacks[query]
+    if 0 <= own_row < scratch.near.size:
+        scratch.scores[own_row] = -np.inf
+    if lists.limits[query] == NO_LIMIT:
+        lists.limits[query] = min(NO_LIMIT, bound_of_kth(tile, query_norm, scratch.scores, k) + slack)
+    n_near = scan(scratch, tile, query_norm, tile_limit(lists, query, tile.first_row))
+    admit(lists, query, k, pairs, tile.first_row, scratch.near[:n_near], scratch.squared, slack == 0.0)
 
 
 @compiled
 def _report(
-    queries: RowArrays,
-    candidates: RowArrays,
+    pairs: Pairs,
     lists: Shortlists,
     first_candidate_id: int,
     k: int,
@@ -169,9 +211,9 @@ def _report(
     distances: NDArray[np.float64],
 ) -> None:
     for query in range(lists.counts.size):
-        drop_hopeless(lists, query, k, queries, candidates)
+        drop_hopeless(lists, query, k, pairs)
         scores, rows = np.empty(k), np.empty(k, np.int64)
-        size = nearest_verified(lists, query, queries, candidates, scores, rows)
+        size = nearest_verified(lists, query, pairs, scores, rows)
         sort_heap(scores, rows, size)
         for place in range(size):
             indices[query, place] = first_candidate_id + rows[place]

@@ -89,7 +89,7 @@ def guess_limits(leaders: Leaders, scores: NDArray[np.float32], rank: int) -> No
     for query in range(scores.shape[0]):
         largest[:] = -np.inf
         for start in range(query * size, (query + 1) * size - MASK_BITS + 1, MASK_BITS):
-            keep_larger(largest, scores_of_all, start)
+            keep_larger(largest, 0, scores_of_all, start)
         guess = np.nextafter(kth_largest(largest, rank, GUESS_TOLERANCE), np.float32(-np.inf))
         leaders.limits[query], leaders.guesses[query] = guess, guess
 
@@ -223,7 +223,8 @@ def report_best(
         else:
             size = _heap_of_best(leaders, query, scores[query], items[query])
             sort_heap(scores[query], items[query], size)
-        items[query, :size] += first_item
+        for place in range(size):  # whole arrays take Numba longer to compile
+            items[query, place] += first_item
 
 
 @compiled

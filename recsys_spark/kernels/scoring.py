@@ -23,7 +23,7 @@ from recsys_spark.kernels.leaders import (
     no_leaders,
     report_best,
 )
-from recsys_spark.kernels.simd import dot
+from recsys_spark.kernels.simd import aligned, dot
 from recsys_spark.kernels.topk import TopK, empty_top_k, require_k
 
 TILE_QUERIES = 512
@@ -89,7 +89,7 @@ def score_top_k(
     best = empty_top_k(len(vectors), k, -np.inf, np.float32)
     kept = min(k, max(len(items), 1))
     n_rows = min(TILE_QUERIES, len(vectors))
-    room = Room(leaders_room(n_rows, kept), np.empty(n_rows * TILE_ITEMS, np.float32))
+    room = Room(leaders_room(n_rows, kept), aligned((n_rows * TILE_ITEMS,)))
     uncertain = _search(queries, catalogue, best, kept, room, is_guessing=True)
     if uncertain.size:
         again = empty_top_k(uncertain.size, kept, -np.inf, np.float32)
@@ -164,16 +164,16 @@ def _magnitudes(queries: NDArray[np.float32], widths: NDArray[np.float32]) -> ND
 
 @compiled
 def _largest_magnitudes(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Largest magnitude in each dimension, (d,), NaN where a value is not finite; NumPy takes ten times as long."""
     largest = np.zeros(vectors.shape[1], np.float32)
     nothing = np.zeros(vectors.shape[1], np.float32)
     for row in range(vectors.shape[0]):
-        magnitudes = np.abs(vectors[row])
-        for dimension in range(magnitudes.size):
-            magnitude = magnitudes[dimension]
+        for dimension in range(largest.size):
+            magnitude = abs(vectors[row, dimension])
             largest[dimension] = magnitude if magnitude > largest[dimension] else largest[dimension]
             nothing[dimension] += magnitude * np.float32(0.0)
-    return largest + nothing
+    for dimension in range(largest.size):
+        largest[dimension] += nothing[dimension]
+    return largest
 
 
 def _require_finite(bounds: NDArray[Any], vectors: NDArray[np.float32], role: str, first: int) -> None:

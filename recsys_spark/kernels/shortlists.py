@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_spark.kernels.jit import compiled
-from recsys_spark.kernels.postings import RowArrays
+from recsys_spark.kernels.pairs import Pairs, measure
 from recsys_spark.kernels.topk import is_worse, kth_smallest, offer
 
 SPARE_SLOTS = 128
@@ -63,37 +63,6 @@ def open_shortlists(slacks: NDArray[np.float64], k: int, n_candidates: int) -> S
 
 
 @compiled
-def squared_distance(queries: RowArrays, query: int, candidates: RowArrays, row: int) -> float:
-    """Squared Euclidean distance of a query and a candidate, as defined here.
-
-    The sum of three float64 sums by ascending column: squares stored only by one row, squares stored only by
-    the other, squared differences of the columns both store; the first two are added first. So it is
-    symmetric, depends on the two rows alone, equals |u|^2 + |v|^2 to the bit without a common column, and
-    does not depend on how the columns of the two rows interleave: rows of ones that were brought to unit
-    length tie exactly when they have as many columns and share as many.
-    """
-    only_query, only_candidate, common = 0.0, 0.0, 0.0
-    left, left_end = queries.indptr[query], queries.indptr[query + 1]
-    right, right_end = candidates.indptr[row], candidates.indptr[row + 1]
-    while left < left_end and right < right_end:
-        left_column, right_column = queries.indices[left], candidates.indices[right]
-        left_value, right_value = np.float64(queries.values[left]), np.float64(candidates.values[right])
-        if left_column == right_column:
-            common += (left_value - right_value) * (left_value - right_value)
-        elif left_column < right_column:
-            only_query += left_value * left_value
-        else:
-            only_candidate += right_value * right_value
-        left += left_column <= right_column
-        right += right_column <= left_column
-    for entry in range(left, left_end):
-        only_query += np.float64(queries.values[entry]) * np.float64(queries.values[entry])
-    for entry in range(right, right_end):
-        only_candidate += np.float64(candidates.values[entry]) * np.float64(candidates.values[entry])
-    return (only_query + only_candidate) + common
-
-
-@compiled
 def tile_limit(lists: Shortlists, query: int, first_row: int) -> float:
     """Give the largest approximate squared distance at which rows from `first_row` on can enter."""
     limit: float = lists.limits[query]
@@ -105,8 +74,7 @@ def admit(
     lists: Shortlists,
     query: int,
     k: int,
-    queries: RowArrays,
-    candidates: RowArrays,
+    pairs: Pairs,
     first_row: int,
     near: NDArray[np.uint16],
     squared: NDArray[np.float64],
@@ -125,7 +93,7 @@ def admit(
             continue
         if count == open_rows.size:
             lists.counts[query] = count
-            drop_hopeless(lists, query, k, queries, candidates)
+            drop_hopeless(lists, query, k, pairs)
             count, limit, limit_row = lists.counts[query], lists.limits[query], lists.limit_rows[query]
         open_squared[count], open_rows[count], is_verified[count] = squared[local], row, are_verified
         count += 1
@@ -133,7 +101,7 @@ def admit(
 
 
 @compiled
-def drop_hopeless(lists: Shortlists, query: int, k: int, queries: RowArrays, candidates: RowArrays) -> None:
+def drop_hopeless(lists: Shortlists, query: int, k: int, pairs: Pairs) -> None:
     """Drop the candidates of a shortlist that cannot be among the k nearest, and lower its limit."""
     count, capacity = lists.counts[query], lists.squared.shape[1]
     if count <= k:
@@ -150,7 +118,7 @@ def drop_hopeless(lists: Shortlists, query: int, k: int, queries: RowArrays, can
     # A flood of nearly equal distances has to be verified. Without rounding errors it is, and with k of them
     # kept the later ones are refused at once.
     if kept > (capacity + k) // 2 or (kept > k and lists.slacks[query] == 0.0):
-        _keep_nearest(lists, query, k, queries, candidates)
+        _keep_nearest(lists, query, k, pairs)
 
 
 @compiled
@@ -161,9 +129,9 @@ def _move(lists: Shortlists, query: int, slot: int, target: int) -> None:
 
 
 @compiled
-def _keep_nearest(lists: Shortlists, query: int, k: int, queries: RowArrays, candidates: RowArrays) -> None:
+def _keep_nearest(lists: Shortlists, query: int, k: int, pairs: Pairs) -> None:
     worst_first, rows = np.empty(k), np.empty(k, np.int64)
-    nearest_verified(lists, query, queries, candidates, worst_first, rows)
+    nearest_verified(lists, query, pairs, worst_first, rows)
     kept, kth = 0, 0.0
     for slot in range(lists.counts[query]):
         squared, row = lists.squared[query, slot], np.int64(lists.rows[query, slot])
@@ -181,18 +149,15 @@ def _keep_nearest(lists: Shortlists, query: int, k: int, queries: RowArrays, can
 def nearest_verified(
     lists: Shortlists,
     query: int,
-    queries: RowArrays,
-    candidates: RowArrays,
+    pairs: Pairs,
     scores: NDArray[np.float64],
     rows: NDArray[np.int64],
 ) -> int:
     """Verify a shortlist and fill a heap (negative distances, rows) with its nearest; give the heap's size."""
-    size = 0
-    for slot in range(lists.counts[query]):
-        if not lists.is_verified[query, slot]:
-            lists.squared[query, slot] = squared_distance(queries, query, candidates, lists.rows[query, slot])
-            lists.is_verified[query, slot] = True
+    size, count = 0, lists.counts[query]
+    squared, candidate_rows = lists.squared[query, :count], lists.rows[query, :count]
+    measure(pairs, query, candidate_rows, lists.is_verified[query, :count], squared)
+    for slot in range(count):
         # The order is that of the reported distances: square roots can be equal where squares are not.
-        distance = np.sqrt(lists.squared[query, slot])
-        size = offer(scores, rows, size, -distance, np.int64(lists.rows[query, slot]))
+        size = offer(scores, rows, size, -np.sqrt(squared[slot]), np.int64(candidate_rows[slot]))
     return size

@@ -3,21 +3,33 @@
 Working through a tile of scores, and the scores themselves, are bound by them.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, cast
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+from numpy.typing import NDArray
 
 LANES = 16  # of float64 sums; a power of two
 MASK_BITS = 64
 LINE_FLOATS = 16
+WIDTH = 128  # sums that are added up in registers: eight of the longest, so that they do not wait for each other
 
 _FLOAT, _DOUBLE, _I32, _I64 = ir.FloatType(), ir.DoubleType(), ir.IntType(32), ir.IntType(64)
 _FLOATS, _DOUBLES = ir.VectorType(_FLOAT, LANES), ir.VectorType(_DOUBLE, LANES)
 _FLAGS = ir.VectorType(ir.IntType(1), LANES)
+
+
+def aligned(shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Give room for float32 values that begins with a cache line: loads that cross lines take twice as long."""
+    size = math.prod(shape)
+    room = np.empty(size + LINE_FLOATS, np.float32)
+    first = -room.ctypes.data % (4 * LINE_FLOATS) // 4
+    return room[first : first + size].reshape(shape)
 
 
 def _operation(build: Callable[..., Any]) -> Callable[..., Any]:
@@ -63,18 +75,61 @@ def bit_count(typing_context: Any, bits: Any) -> tuple[Any, Callable[..., Any]]:
 
 
 @_operation
-def keep_larger(typing_context: Any, largest: Any, scores: Any, start: Any) -> tuple[Any, Callable[..., Any]]:
-    """Put the larger of each into the first 64 of an array: its own, or those of `scores` from `start` on."""
+def keep_larger(
+    typing_context: Any, largest: Any, place: Any, scores: Any, start: Any
+) -> tuple[Any, Callable[..., Any]]:
+    """Keep in 64 of an array, from `place` on, the larger of each: its own or that of `scores` from `start` on."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
-        vector, (target_kind, scores_kind, _) = ir.VectorType(_FLOAT, MASK_BITS), signature.args
-        target = _place(context, builder, target_kind, arguments[0], ir.Constant(_I64, 0), vector)
-        source = _place(context, builder, scores_kind, arguments[1], arguments[2], vector)
+        vector, kinds = ir.VectorType(_FLOAT, MASK_BITS), signature.args
+        target = _place(context, builder, kinds[0], arguments[0], arguments[1], vector)
+        source = _place(context, builder, kinds[2], arguments[2], arguments[3], vector)
         kept, offered = builder.load(target, align=4), builder.load(source, align=4)
         builder.store(builder.select(builder.fcmp_ordered(">", offered, kept), offered, kept), target, align=4)
         return context.get_dummy_value()
 
-    return types.void(largest, scores, types.intp), generate
+    return types.void(largest, types.intp, scores, types.intp), generate
+
+
+@_operation
+def add_multiples(
+    typing_context: Any,
+    sums: Any,
+    place: Any,
+    columns: Any,
+    first: Any,
+    numbers: Any,
+    factors: Any,
+    start: Any,
+    stop: Any,
+) -> tuple[Any, Callable[..., Any]]:
+    """Add to 128 of `sums`, from `place` on, columns of 128 values, each times its factor; all float32.
+
+    Column c lies at `first + 128 c` of `columns`; entries `start` to `stop` (excluded) of `numbers`, int32, and of
+    `factors` say which are added. The 128 sums stay in registers meanwhile.
+    """
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        vector, kinds = ir.VectorType(_FLOAT, WIDTH), signature.args
+        sums, place, columns, first, *_, start, stop = arguments
+        kind = ir.FunctionType(vector, [vector] * 3)
+        multiply_add = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.v{WIDTH}f32")
+        number_data, factor_data = (
+            context.make_array(kinds[at])(context, builder, arguments[at]).data for at in (4, 5)
+        )
+        target = _place(context, builder, kinds[0], sums, place, vector)
+        total = cgutils.alloca_once_value(builder, builder.load(target, align=4))
+        with cgutils.for_range_slice(builder, start, stop, ir.Constant(start.type, 1), inc=True) as (entry, _):
+            number = builder.sext(builder.load(builder.gep(number_data, [entry])), _I64)
+            offset = builder.add(first, builder.mul(number, ir.Constant(_I64, WIDTH)))
+            column = builder.load(_place(context, builder, kinds[2], columns, offset, vector), align=4)
+            factor = _splat(builder, builder.load(builder.gep(factor_data, [entry])), WIDTH)
+            builder.store(builder.call(multiply_add, [factor, column, builder.load(total)]), total)
+        builder.store(builder.load(total), target, align=4)
+        return context.get_dummy_value()
+
+    whole = types.intp
+    return types.void(sums, whole, columns, whole, numbers, factors, whole, whole), generate
 
 
 @_operation

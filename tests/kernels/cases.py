@@ -62,7 +62,7 @@ def random_rows(seed: int, n_rows: int, n_columns: int, density: float, values: 
 
 
 def defined_distance(left: dict[int, float], right: dict[int, float]) -> float:
-    """The distance as `squared_distance` defines it, over plain Python floats."""
+    """The distance as `pairs.measure` defines it, over plain Python floats."""
     only_left = only_right = common = 0.0
     for column in sorted(left.keys() | right.keys()):
         if column not in right:

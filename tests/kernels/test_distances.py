@@ -7,12 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
-from recsys_spark.kernels import shortlists
+from recsys_spark.kernels import distances, shortlists
 from recsys_spark.kernels.csr import CsrRows, Weighting, weigh_rows
 from recsys_spark.kernels.distances import nearest_rows
 from recsys_spark.kernels.topk import TopK, merge_top_k
 from tests.kernels.cases import (
     NOT_STORED,
+    VALUE_POOLS,
     brute_force_nearest,
     dense_of,
     random_rows,
@@ -73,6 +74,27 @@ def test_equals_brute_force_when_shortlists_overflow(
     for k, tile_rows in ((3, 4096), (3, 50), (40, 130)):
         found = nearest_rows(queries, ids, rows, 0, k, tile_rows, scan_share)
         _assert_brute_force(found, queries, ids, rows, 0, k)
+
+
+@pytest.mark.parametrize("values", ["half stars", "tenths", "signed"])
+@pytest.mark.parametrize("k", [1, 50, 200])
+def test_popular_columns_and_several_tiles(values: str, k: int) -> None:
+    """Columns that half of the rows store, columns that one in a hundred stores, and columns in between."""
+    random = np.random.default_rng(1)
+    matrix = random.choice(np.array(VALUE_POOLS[values], np.float32), (3000, 130))
+    matrix[random.random(matrix.shape) >= np.repeat([0.01, 0.5, 0.06], [60, 40, 30])] = NOT_STORED
+    rows = rows_of(matrix)
+    queries, ids = rows.slice_rows(1400, 1412), np.arange(1400, 1412)
+    found = nearest_rows(queries, ids, rows, 0, k)
+    _assert_brute_force(found, queries, ids, rows, 0, k)
+    in_tiles = nearest_rows(queries, ids, rows, 0, k, 1300)
+    assert in_tiles.indices.tolist() == found.indices.tolist()
+    assert in_tiles.scores.tolist() == found.scores.tolist()
+
+
+def test_long_and_short_rows_get_tiles_that_fit() -> None:
+    long, short = random_rows(1, 100, 2000, 0.3, "ones"), random_rows(1, 100, 2000, 0.001, "ones")
+    assert (distances._suitable_tile(long), distances._suitable_tile(short)) == (4096, 16_384)
 
 
 @pytest.mark.parametrize("scan_share", [SCAN, VISIT])

@@ -7,7 +7,18 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from recsys_spark.kernels.jit import compiled
-from recsys_spark.kernels.simd import above, bit_count, dot, float_of, keep_larger, lowest_bit, prefetch
+from recsys_spark.kernels.simd import (
+    WIDTH,
+    above,
+    add_multiples,
+    aligned,
+    bit_count,
+    dot,
+    float_of,
+    keep_larger,
+    lowest_bit,
+    prefetch,
+)
 from tests.kernels.cases import added_in_lanes
 
 FLOATS = st.floats(-1e6, 1e6, width=32)
@@ -36,7 +47,14 @@ def call_dot(left: NDArray[np.float32], right: NDArray[np.float32]) -> float:
 
 @compiled
 def call_keep_larger(largest: NDArray[np.float32], scores: NDArray[np.float32], start: int) -> None:
-    keep_larger(largest, scores, start)
+    keep_larger(largest, 3, scores, start)
+
+
+@compiled
+def call_add_multiples(
+    sums: NDArray[np.float32], columns: NDArray[np.float32], numbers: NDArray[np.int32], factors: NDArray[np.float32]
+) -> None:
+    add_multiples(sums, 5, columns, 3, numbers, factors, 1, numbers.size - 1)
 
 
 @compiled
@@ -70,7 +88,7 @@ def test_dot_adds_in_its_order_to_the_last_bit(data: st.DataObject) -> None:
 
 @given(*(arrays(np.float32, 70, elements=FLOATS) for _ in range(2)), st.integers(0, 6))
 def test_keep_larger(largest: NDArray[np.float32], scores: NDArray[np.float32], start: int) -> None:
-    expected = np.concatenate([np.maximum(largest[:64], scores[start : start + 64]), largest[64:]])
+    expected = np.concatenate([largest[:3], np.maximum(largest[3:67], scores[start : start + 64]), largest[67:]])
     call_keep_larger(largest, scores, start)
     assert largest.tolist() == expected.tolist()
 
@@ -78,3 +96,22 @@ def test_keep_larger(largest: NDArray[np.float32], scores: NDArray[np.float32], 
 @given(st.floats(width=32, allow_nan=False))
 def test_float_of_bits(value: float) -> None:
     assert call_float_of(np.float32(value).view(np.int32)) == value
+
+
+def test_multiples_of_columns_are_added() -> None:
+    random = np.random.default_rng(0)
+    columns = random.integers(-9, 9, 3 + 7 * WIDTH).astype(np.float32)
+    numbers, factors = random.integers(0, 7, 12).astype(np.int32), random.integers(-9, 9, 12).astype(np.float32)
+    sums = random.integers(0, 9, WIDTH + 10).astype(np.float32)
+    expected = sums.copy()
+    for number, factor in list(zip(numbers, factors, strict=True))[1:-1]:
+        expected[5 : 5 + WIDTH] += factor * columns[3 + number * WIDTH : 3 + (number + 1) * WIDTH]
+    call_add_multiples(sums, columns, numbers, factors)
+    assert sums.tolist() == expected.tolist()  # whole numbers: no rounding
+
+
+def test_aligned_room_begins_with_a_cache_line() -> None:
+    for shape in ((1,), (3, 5), (0, 7), (100_000,)):
+        room = aligned(shape)
+        assert (room.shape, room.dtype, room.flags.c_contiguous) == (shape, np.float32, True)
+        assert room.ctypes.data % 64 == 0 or room.size == 0
