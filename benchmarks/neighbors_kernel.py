@@ -38,8 +38,12 @@ class Case:
         return movielens_20m(self.candidates) if self.shape == "movielens" else shop(self.candidates)
 
 
-SMALL = [Case("movielens", 20_000, 2_000), Case("shop", 200_000, 2_000)]
-FULL = [*SMALL, Case("movielens", 138_000, 2_000, has_peers=False)]
+SMALL = [Case("movielens", 20_000, 4_000), Case("shop", 200_000, 2_000)]
+FULL = [
+    Case("movielens", 20_000, 20_000),
+    Case("movielens", 138_000, 4_000, has_peers=False),
+    Case("shop", 200_000, 4_000),
+]
 
 
 def with_sparse_dot_topn(queries: sparse.csr_matrix, candidates: sparse.csr_matrix) -> Work:
