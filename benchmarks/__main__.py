@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-NAMES = ("scoring_kernel", "neighbors_kernel")
+NAMES = ("scoring_kernel", "neighbors_kernel", "neighbor_scoring")
 
 
 def main() -> int:

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from recsys_spark.kernels.csr import CsrRows, IndexLists, require_valid_columns
 from recsys_spark.kernels.jit import compiled, kernel_input
-from recsys_spark.kernels.topk import TopK, empty_top_k, offer, require_k, sort_heap
+from recsys_spark.kernels.simd import MASK_BITS, above, aligned, lowest_bit
+from recsys_spark.kernels.topk import TopK, empty_top_k, kth_largest, offer, require_k, sort_heap
 
 NeighborMode = Literal["mean", "sum"]
 
@@ -25,14 +26,16 @@ class Ragged(NamedTuple):
 class Votes(NamedTuple):
     """Work space of the items of a shard: sums of votes and of weights, and the items that got any.
 
-    `seen_by` and `excluded_by` hold the last query for which an item got a vote or was excluded.
+    `seen_by` and `excluded_by` hold the last query for which an item got a vote or was excluded; `scores` are those of
+    `items`, padded to whole 64s.
     """
 
     sums: NDArray[np.float64]
     weights: NDArray[np.float64]
-    seen_by: NDArray[np.int64]
-    excluded_by: NDArray[np.int64]
+    seen_by: NDArray[np.int32]
+    excluded_by: NDArray[np.int32]
     items: NDArray[np.int32]
+    scores: NDArray[np.float32]
 
 
 def score_from_neighbors(
@@ -119,9 +122,10 @@ def _no_votes(n_items: int) -> Votes:
     return Votes(
         np.empty(n_items),
         np.empty(n_items),
-        np.full(n_items, -1, np.int64),
-        np.full(n_items, -1, np.int64),
+        np.full(n_items, -1, np.int32),
+        np.full(n_items, -1, np.int32),
         np.empty(n_items, np.int32),
+        aligned((-(-n_items // MASK_BITS) * MASK_BITS,)),
     )
 
 
@@ -143,7 +147,7 @@ def _score(
         for entry in range(excluded_indptr[query], excluded_indptr[query + 1]):
             if 0 <= excluded[entry] - first_item < excluded_by.size:
                 excluded_by[excluded[entry] - first_item] = query
-        n_items = _collect_votes(neighbor_rows, neighbors, query, votes)
+        n_items = _collect_votes(neighbor_rows, neighbors, query, votes, is_mean)
         divisor = shrinkage if is_mean else -1.0
         size = _rank_votes(votes, query, n_items, divisor, first_item, best_scores[query], best_items[query])
         if size < 0:
@@ -153,7 +157,7 @@ def _score(
 
 
 @compiled
-def _collect_votes(neighbor_rows: Ragged, neighbors: Ragged, query: int, votes: Votes) -> int:
+def _collect_votes(neighbor_rows: Ragged, neighbors: Ragged, query: int, votes: Votes, has_weights: bool) -> int:
     indptr, indices, values = neighbor_rows.indptr, neighbor_rows.indices, neighbor_rows.values
     sums, weights, seen_by, items = votes.sums, votes.weights, votes.seen_by, votes.items
     n_items = 0
@@ -170,7 +174,8 @@ def _collect_votes(neighbor_rows: Ragged, neighbors: Ragged, query: int, votes: 
                 items[n_items] = item
                 n_items += 1
             sums[item] += similarity * np.float64(values[entry])
-            weights[item] += similarity
+            if has_weights:
+                weights[item] += similarity
     return n_items
 
 
@@ -188,11 +193,32 @@ def _rank_votes(
 
     A negative shrinkage stands for "sum".
     """
-    sums, weights, excluded_by, items = votes.sums, votes.weights, votes.excluded_by, votes.items
-    size = 0
+    n_scored = _score_items(votes, query, n_items, shrinkage)
+    if n_scored < 0:
+        return -1
+    scores, padded, size = votes.scores, -(-n_items // MASK_BITS) * MASK_BITS, 0
+    scores[n_items:padded] = -np.inf
+    limit = np.float32(-np.inf)
+    if n_scored > best_scores.size:  # so that the heap meets few that it will not keep
+        limit = np.nextafter(kth_largest(scores[:padded], best_scores.size), limit)
+    for start in range(0, padded, MASK_BITS):
+        bits = above(scores, start, limit)
+        while bits != 0:
+            place = start + lowest_bit(bits)
+            bits &= bits - np.uint64(1)
+            size = offer(best_scores, best_items, size, scores[place], np.int64(first_item + votes.items[place]))
+    return size
+
+
+@compiled
+def _score_items(votes: Votes, query: int, n_items: int, shrinkage: float) -> int:
+    """Fill the scores, -inf for excluded items; give the number of the others, or -1 as above."""
+    sums, weights, excluded_by, items, scores = votes.sums, votes.weights, votes.excluded_by, votes.items, votes.scores
+    n_scored = 0
     for place in range(n_items):
         item = items[place]
         if excluded_by[item] == query:
+            scores[place] = -np.inf
             continue
         score = sums[item]
         if shrinkage >= 0.0:
@@ -200,5 +226,6 @@ def _rank_votes(
             score = score / weight if weight > 0.0 else 0.0
         if not abs(score) <= FLOAT32_MAX:
             return -1
-        size = offer(best_scores, best_items, size, np.float32(score), np.int64(first_item + item))
-    return size
+        scores[place] = score
+        n_scored += 1
+    return n_scored
