@@ -8,11 +8,12 @@ import json
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 RESULTS = Path(__file__).parent / "results"
 PROJECT, LIMIT = "project", "limit"
@@ -20,13 +21,31 @@ PROJECT, LIMIT = "project", "limit"
 Work = Callable[[], object]
 
 
-def parse_arguments(description: str) -> argparse.Namespace:
-    """`--size small|full`, `--rounds` and `--case`, the options of every benchmark."""
+class NamedCase(Protocol):
+    """A case of a benchmark."""
+
+    @property
+    def name(self) -> str:
+        """What `--case` looks for."""
+        ...
+
+
+Case = TypeVar("Case", bound=NamedCase)
+
+
+def run_cases(
+    description: str | None, small: Sequence[Case], full: Sequence[Case], run: Callable[[Case, int], None]
+) -> None:
+    """The command line of a benchmark: runs its cases on one thread of BLAS."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--size", choices=["small", "full"], default="small")
     parser.add_argument("--rounds", type=int, default=5, help="how often each contender runs after a warm-up")
-    parser.add_argument("--case", help="run the cases whose name contains this")
-    return parser.parse_args()
+    parser.add_argument("--case", default="", help="run the cases whose name contains this")
+    options = parser.parse_args()
+    with threadpool_limits(1):
+        for case in small if options.size == "small" else full:
+            if options.case in case.name:
+                run(case, options.rounds)
 
 
 def take_turns(contenders: Mapping[str, Work], rounds: int) -> dict[str, list[float]]:

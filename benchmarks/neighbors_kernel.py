@@ -9,9 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
-from threadpoolctl import threadpool_limits
 
-from benchmarks.harness import PROJECT, Work, parse_arguments, report, take_turns
+from benchmarks.harness import PROJECT, Work, report, run_cases, take_turns
 from benchmarks.shapes import as_scipy, movielens_20m, shop
 from recsys_spark.kernels.csr import CsrRows
 from recsys_spark.kernels.distances import nearest_rows
@@ -85,8 +84,4 @@ def run(case: Case, rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    options = parse_arguments(__doc__ or "")
-    with threadpool_limits(1):
-        for case in SMALL if options.size == "small" else FULL:
-            if options.case is None or options.case in case.name:
-                run(case, options.rounds)
+    run_cases(__doc__, SMALL, FULL, run)

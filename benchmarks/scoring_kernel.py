@@ -11,9 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from threadpoolctl import threadpool_limits
 
-from benchmarks.harness import LIMIT, PROJECT, Work, parse_arguments, report, take_turns
+from benchmarks.harness import LIMIT, PROJECT, Work, report, run_cases, take_turns
 from recsys_spark.kernels.csr import IndexLists
 from recsys_spark.kernels.jit import compiled
 from recsys_spark.kernels.scoring import largest_magnitudes, score_top_k
@@ -131,8 +130,4 @@ def run(case: Case, rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    options = parse_arguments(__doc__ or "")
-    with threadpool_limits(1):
-        for case in SMALL if options.size == "small" else FULL:
-            if options.case is None or options.case in case.name:
-                run(case, options.rounds)
+    run_cases(__doc__, SMALL, FULL, run)
