@@ -38,7 +38,7 @@ types: $(VENV)/.dev ## Check types
 	@$(BIN)/mypy
 
 .PHONY: bench
-bench: check $(VENV)/.bench ## Measure against other libraries, in under 15 minutes; SIZE=full takes hours
+bench: check $(VENV)/.bench ## Measure against other libraries, in some minutes; SIZE=full for the larger cases
 	@$(BIN)/python -m benchmarks $(if $(SIZE),--size $(SIZE))
 
 .PHONY: format

@@ -100,11 +100,13 @@ def peers(users: Floats, items: Floats, seen: IndexLists, k: int) -> dict[str, W
     liked = sparse.csr_matrix((ones, seen.indices, seen.indptr), shape=(len(users), len(items)))
     longest = int(np.diff(seen.indptr).max())
 
+    seen_keys = np.repeat(np.arange(len(users)), np.diff(seen.indptr)) * len(items) + seen.indices
+
     def with_faiss() -> None:
         _, found = index.search(users, k + longest)
-        for row in range(len(users)):
-            is_new = ~np.isin(found[row], seen.indices[seen.indptr[row] : seen.indptr[row + 1]])
-            found[row][is_new][:k]
+        is_new = ~np.isin(found + np.arange(len(users))[:, None] * len(items), seen_keys, assume_unique=True)
+        is_kept = is_new & (np.cumsum(is_new, axis=1) <= k)
+        found[is_kept].reshape(len(users), k)
 
     return {
         "argpartition": lambda: with_argpartition(users, items, seen, k),

@@ -26,9 +26,9 @@ class RowArrays(NamedTuple):
 class Tile(NamedTuple):
     """Candidate rows from `first_row` on, as many as `by_norm` has, by column.
 
-    Columns that many of the tile's rows store are its head: h of them, whole, in `head` (groups of 64 rows, h, 64),
-    zeros where a row does not store them. `head_of`, (columns,), is the place of a column in the head, -1 for none;
-    it is empty when there is no head. Any other column c is stored by the tile's rows
+    Columns that many of the tile's rows store are its head: h of them, whole, in `head` (groups of WIDTH rows, h,
+    WIDTH), zeros where a row does not store them. `head_of`, (columns,), is the place of a column in the head, -1 for
+    none; it is empty when there is no head. Any other column c is stored by the tile's rows
     `local_rows[starts[c]:starts[c + 1]]`, ascending, with `values`. `squared_norms` is padded with inf to whole
     groups; `by_norm` lists the rows by ascending norm. Values are multiplied by `scale`, and `half_norms` are half the
     squared norms of the multiplied rows, padded too.

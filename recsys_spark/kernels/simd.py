@@ -25,7 +25,7 @@ _FLAGS = ir.VectorType(ir.IntType(1), LANES)
 
 
 def aligned(shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Give room for float32 values that begins with a cache line: loads that cross lines take twice as long."""
+    """Give room for float32 values that begins with a cache line: loads that cross lines take longer."""
     size = math.prod(shape)
     room = np.empty(size + LINE_FLOATS, np.float32)
     first = -room.ctypes.data % (4 * LINE_FLOATS) // 4
