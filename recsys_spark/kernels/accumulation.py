@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from recsys_spark.kernels.jit import Real, compiled
 from recsys_spark.kernels.postings import RowArrays, Tile
-from recsys_spark.kernels.simd import MASK_BITS, WIDTH, above, aligned, keep_larger, lowest_bit
+from recsys_spark.kernels.simd import LINE_FLOATS, MASK_BITS, above, aligned, keep_larger, lowest_bit
 from recsys_spark.kernels.topk import kth_largest
 
 GROUPS = 256
@@ -21,8 +21,8 @@ QUERIES_AT_ONCE = 64  # so that a part of the head is used that often while it i
 class Scratch(NamedTuple):
     """Work space of a tile.
 
-    Scores of all rows, u.v - |v|^2 / 2; approximate squared distances; by row the last query that touched it; lists
-    of rows; the products of a few queries with the head, (groups of rows, queries, WIDTH), empty without a head.
+    Scores of all rows, u.v - |v|^2 / 2, for a few queries, (queries, rows and more); approximate squared distances; by
+    row the last query that touched it; lists of rows.
     """
 
     scores: NDArray[np.float32]
@@ -30,20 +30,18 @@ class Scratch(NamedTuple):
     touched_by: NDArray[np.int64]
     touched: NDArray[np.uint16]
     near: NDArray[np.uint16]
-    products: NDArray[np.float32]
 
 
 def tile_scratch(tile: Tile) -> Scratch:
     """Give work space for a tile."""
-    size, n_groups = tile.by_norm.size, tile.head.shape[0] if tile.head.size else 0
+    size = tile.by_norm.size
     return Scratch(
-        aligned(tile.half_norms.shape),
+        # A line more, or rows would lie a power of two apart and crowd each other out of the cache.
+        aligned((QUERIES_AT_ONCE, tile.first_scores.size + LINE_FLOATS)),
         np.empty(size),
         np.full(size, -1, np.int64),
         np.empty(size, np.uint16),
         np.empty(size, np.uint16),
-        # One more, or the groups of a query would lie a power of two apart and crowd each other out of the cache.
-        aligned((n_groups, QUERIES_AT_ONCE + 1, WIDTH)),
     )
 
 
@@ -57,19 +55,8 @@ def count_touches(queries: RowArrays, query: int, tile: Tile) -> int:
 
 
 @compiled
-def accumulate(
-    queries: RowArrays, query: int, tile: Tile, products: NDArray[np.float32], scores: NDArray[np.float32]
-) -> None:
-    """Fill `scores` with u.v - |v|^2 / 2 for all rows v of the tile, scaled; padding gets -inf.
-
-    `products`, (groups, WIDTH), are the query's with the head of the tile; no groups without a head.
-    """
-    half_norms = tile.half_norms
-    for local in range(scores.size):
-        scores[local] = -half_norms[local]
-    for group in range(products.shape[0]):
-        for lane in range(WIDTH):
-            scores[group * WIDTH + lane] += products[group, lane]
+def accumulate(queries: RowArrays, query: int, tile: Tile, scores: NDArray[np.float32]) -> None:
+    """Add to the `scores` of the tile's rows, scaled, what the query's columns outside the head give."""
     indices, values = queries.indices, queries.values
     starts, local_rows, tile_values = tile.starts, tile.local_rows, tile.values
     for entry in range(queries.indptr[query], queries.indptr[query + 1]):
@@ -100,12 +87,12 @@ def squared_of(score: Real, query_norm: float, scale: float) -> float:
 
 
 @compiled
-def scan(scratch: Scratch, tile: Tile, query_norm: float, limit: float) -> int:
+def scan(scratch: Scratch, scores: NDArray[np.float32], tile: Tile, query_norm: float, limit: float) -> int:
     """List in `near` the rows within the limit, ascending; give their number.
 
     Their approximate squared distances are in `squared`.
     """
-    scores, squared, near = scratch.scores, scratch.squared, scratch.near
+    squared, near = scratch.squared, scratch.near
     scale_squared = tile.scale * tile.scale
     least = np.nextafter(np.float32((query_norm - limit) * scale_squared / 2.0), np.float32(-np.inf))
     n_near = 0

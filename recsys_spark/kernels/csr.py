@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_spark.kernels.jit import compiled, kernel_input
+from recsys_spark.kernels.simd import dot
 
 Weighting = Literal["none", "l2", "center", "tfidf", "bm25"]
 IDF_WEIGHTINGS: frozenset[Weighting] = frozenset({"tfidf", "bm25"})
@@ -67,11 +68,11 @@ class CsrRows(IndexLists):
 
     @property
     def squared_norms(self) -> NDArray[np.float64]:
-        """Sum of squared values of each row, (rows,), added in float64 by ascending column."""
-        sums: NDArray[np.float64] = _sums_of_squares(
+        """Sum of squared values of each row, (rows,), in the order of `simd.dot` by ascending column."""
+        norms: NDArray[np.float64] = _squared_norms(
             kernel_input(self.indptr, np.int64), kernel_input(self.values, np.float32)
         )
-        return sums
+        return norms
 
     def select(self, mask: NDArray[np.bool_]) -> "CsrRows":
         """Keep the entries where `mask`, (nnz,), is true; rows keep their positions."""
@@ -110,6 +111,15 @@ def _first_invalid_row(indptr: NDArray[np.int64], indices: NDArray[np.int32], n_
                 return row
             last = indices[entry]
     return -1
+
+
+@compiled
+def _squared_norms(indptr: NDArray[np.int64], values: NDArray[np.float32]) -> NDArray[np.float64]:
+    norms = np.empty(indptr.size - 1)
+    for row in range(norms.size):
+        stored = values[indptr[row] : indptr[row + 1]]
+        norms[row] = dot(stored, stored)
+    return norms
 
 
 @compiled

@@ -23,10 +23,19 @@ from recsys_spark.kernels.accumulation import (
     walk_untouched,
 )
 from recsys_spark.kernels.csr import CsrRows
-from recsys_spark.kernels.heads import head_products
+from recsys_spark.kernels.heads import start_scores
 from recsys_spark.kernels.jit import compiled, kernel_input
 from recsys_spark.kernels.pairs import Pairs, open_pairs
-from recsys_spark.kernels.postings import MAX_TILE_ROWS, RowArrays, Tile, build_tile, head_room, row_arrays
+from recsys_spark.kernels.postings import (
+    MAX_TILE_ROWS,
+    Head,
+    RowArrays,
+    Tile,
+    build_tile,
+    choose_head,
+    head_room,
+    row_arrays,
+)
 from recsys_spark.kernels.shortlists import (
     NO_LIMIT,
     Shortlists,
@@ -44,7 +53,7 @@ MOST_TILE_ROWS = 16_384  # of short rows, which touch few of them
 TILE_ENTRIES = 1 << 19
 SCAN_SHARE = 0.15  # a query that touches fewer of a tile's rows visits these instead of scanning all
 
-UNIT_ROUNDOFF_32, UNIT_ROUNDOFF_64 = 2.0**-24, 2.0**-53
+UNIT_ROUNDOFF_16, UNIT_ROUNDOFF_32, UNIT_ROUNDOFF_64 = 2.0**-11, 2.0**-24, 2.0**-53
 
 
 def nearest_rows(
@@ -70,17 +79,18 @@ def nearest_rows(
     query_rows, candidate_rows = row_arrays(queries, "query"), row_arrays(candidates, "candidate")
     own_rows = kernel_input(query_ids.astype(np.int64) - first_candidate_id, np.int64)
     scale = _scale(query_rows, candidate_rows)
-    slacks = _slacks(query_rows, candidate_rows, scale)
     kept = min(k, max(candidates.n_rows, 1))
+    head = choose_head(candidate_rows, candidates.n_columns, tile_rows)
+    slacks = _slacks(query_rows, candidate_rows, scale, head, kept)
     nearest = empty_top_k(queries.n_rows, k, np.inf, np.float64)
-    room = head_room()
+    room = head_room(head, tile_rows)
     step = queries_a_pass(kept, candidates.n_rows)
     for start in range(0, queries.n_rows, step):
         rows, stop = _sliced(query_rows, start, start + step), start + step
         pairs = open_pairs(rows, candidate_rows, candidates.n_columns)
         lists = open_shortlists(slacks[start:stop], kept, candidates.n_rows)
         for first_row in range(0, candidates.n_rows, tile_rows):
-            tile = build_tile(candidate_rows, candidates.n_columns, first_row, first_row + tile_rows, scale, room)
+            tile = build_tile(candidate_rows, head, first_row, first_row + tile_rows, scale, room)
             _search_tile(pairs, own_rows[start:stop], tile, tile_scratch(tile), lists, kept, scan_share)
         found = nearest.indices[start:stop], nearest.scores[start:stop]
         _report(pairs, lists, first_candidate_id, kept, *found)
@@ -111,24 +121,47 @@ def _scale(queries: RowArrays, candidates: RowArrays) -> float:
     return float(2.0 ** -np.ceil(np.log2(largest) / 2.0)) if largest > 0.0 else 1.0
 
 
-def _slacks(queries: RowArrays, candidates: RowArrays, scale: float) -> NDArray[np.float64]:
+def _slacks(queries: RowArrays, candidates: RowArrays, scale: float, head: Head, k: int) -> NDArray[np.float64]:
     """Bound how far an approximate squared distance can stray past the k-th and still be within the k nearest.
 
     With n entries in the query, a float32 score is off by at most (2 n + 3) u m, u = 2^-24, m = |u| |v| + |v|^2 / 2
-    (Higham 2002, section 3.1), and by 2^-147 an operation, scaled, for what is below the normal range; a squared
-    distance by twice that. With n entries in the two rows, its float64 sums are off by 3 n u (|u| + |v|)^2,
-    u = 2^-53; 16 more cover the limit itself and squares whose roots round to one distance. All of it once for the
-    k-th and once for the candidate.
+    (Higham 2002, section 3.1), and by 2^-147 an operation, scaled, for what is below the normal range; the float16 of
+    the head adds 2^-11 |u| |v|, and 2^-25 an entry, scaled, times what the query stores there. A squared distance is
+    off by twice that. With n entries in the two rows, its float64 sums are off by 3 n u (|u| + |v|)^2, u = 2^-53; 16
+    more cover the limit itself and squares whose roots round to one distance. All of it once for the k-th and once
+    for the candidate.
     """
     if _is_exact(queries, candidates):
         return np.zeros(queries.squared_norms.size)
-    largest, norms = np.sqrt(candidates.squared_norms.max(initial=0.0)), np.sqrt(queries.squared_norms)
-    query_lengths = np.diff(queries.indptr)
+    norms, query_lengths = np.sqrt(queries.squared_norms), np.diff(queries.indptr)
+    largest = _largest_near(norms, query_lengths, np.sqrt(candidates.squared_norms), k)
     lengths = query_lengths + np.diff(candidates.indptr).max(initial=0)
     operations = 4.0 * (2.0 * query_lengths + 3.0)
     of_scores = operations * (1.01 * UNIT_ROUNDOFF_32 * (norms * largest + largest**2 / 2.0) + 2.0**-147 / scale**2)
-    slacks: NDArray[np.float64] = of_scores + UNIT_ROUNDOFF_64 * (6.0 * lengths + 32.0) * (norms + largest) ** 2
+    of_head = (
+        4.0 * norms * (UNIT_ROUNDOFF_16 * largest + np.sqrt(query_lengths) * 2.0**-25 / scale) if head.size else 0.0
+    )
+    slacks: NDArray[np.float64] = (
+        of_scores + 1.01 * of_head + UNIT_ROUNDOFF_64 * (6.0 * lengths + 32.0) * (norms + largest) ** 2
+    )
     return slacks
+
+
+def _largest_near(
+    norms: NDArray[np.float64], lengths: NDArray[np.int64], candidate_norms: NDArray[np.float64], k: int
+) -> NDArray[np.float64]:
+    """The largest norm that matters to the slack of each query.
+
+    The k-th distance is at most |u| plus the norm that k others do not pass, r in all, so a row of norm above |u| + r
+    is no neighbor; nor does the approximation make it one, since its error grows more slowly with the norm than its
+    squared distance does, as long as the relative error is below a half.
+    """
+    largest = candidate_norms.max(initial=0.0)
+    if candidate_norms.size <= k:
+        return np.full(norms.size, largest)
+    reach = 2.0 * norms + np.partition(candidate_norms, k)[k]  # k + 1 rows, of which one may be the query
+    nearer: NDArray[np.float64] = np.where(lengths < 1 << 20, np.minimum(reach, largest), largest)
+    return nearer
 
 
 def _is_exact(queries: RowArrays, candidates: RowArrays) -> bool:
@@ -163,18 +196,20 @@ def _search_tile(
     k: int,
     scan_share: float,
 ) -> None:
-    queries, products, has_head = pairs.queries, scratch.products, tile.head.shape[1] > 0
+    queries, has_head, size = pairs.queries, tile.whole_columns.shape[1] > 0, tile.first_scores.size
     for first in range(0, own_rows.size, QUERIES_AT_ONCE):
-        stop = min(first + QUERIES_AT_ONCE, own_rows.size)
+        n_queries = min(QUERIES_AT_ONCE, own_rows.size - first)
         if has_head:
-            head_products(queries, first, stop - first, tile, products)
-        for query in range(first, stop):
-            own_row = own_rows[query] - tile.first_row
+            start_scores(queries, first, n_queries, tile, scratch.scores)
+        for query in range(first, first + n_queries):
+            own_row, scores = own_rows[query] - tile.first_row, scratch.scores[query - first, :size]
             if not has_head and count_touches(queries, query, tile) < scan_share * scratch.near.size:
                 _visit(pairs, query, own_row, tile, scratch, lists, k)
-            else:
-                accumulate(queries, query, tile, products[:, query - first], scratch.scores)
-                _scan(pairs, query, own_row, tile, scratch, lists, k)
+                continue
+            if not has_head:
+                start_scores(queries, query, 1, tile, scratch.scores[query - first :])
+            accumulate(queries, query, tile, scores)
+            _scan(pairs, query, own_row, tile, scratch, scores, lists, k)
 
 
 @compiled
@@ -190,14 +225,23 @@ def _visit(pairs: Pairs, query: int, own_row: int, tile: Tile, scratch: Scratch,
 
 
 @compiled
-def _scan(pairs: Pairs, query: int, own_row: int, tile: Tile, scratch: Scratch, lists: Shortlists, k: int) -> None:
+def _scan(
+    pairs: Pairs,
+    query: int,
+    own_row: int,
+    tile: Tile,
+    scratch: Scratch,
+    scores: NDArray[np.float32],
+    lists: Shortlists,
+    k: int,
+) -> None:
     """Admit from all rows of the tile."""
     query_norm, slack = pairs.queries.squared_norms[query], lists.slacks[query]
     if 0 <= own_row < scratch.near.size:
-        scratch.scores[own_row] = -np.inf
+        scores[own_row] = -np.inf
     if lists.limits[query] == NO_LIMIT:
-        lists.limits[query] = min(NO_LIMIT, bound_of_kth(tile, query_norm, scratch.scores, k) + slack)
-    n_near = scan(scratch, tile, query_norm, tile_limit(lists, query, tile.first_row))
+        lists.limits[query] = min(NO_LIMIT, bound_of_kth(tile, query_norm, scores, k) + slack)
+    n_near = scan(scratch, scores, tile, query_norm, tile_limit(lists, query, tile.first_row))
     admit(lists, query, k, pairs, tile.first_row, scratch.near[:n_near], scratch.squared, slack == 0.0)
 
 

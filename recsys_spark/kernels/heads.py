@@ -9,16 +9,23 @@ from recsys_spark.kernels.simd import WIDTH, add_multiples
 
 
 @compiled
-def head_products(queries: RowArrays, first: int, n_queries: int, tile: Tile, products: NDArray[np.float32]) -> None:
-    """Fill `products`, (groups, queries or more, WIDTH), with the products of queries `first`, ... with the head."""
-    n_head, n_places, sums, columns = tile.head.shape[1], products.shape[1], products.ravel(), tile.head.ravel()
+def start_scores(queries: RowArrays, first: int, n_queries: int, tile: Tile, scores: NDArray[np.float32]) -> None:
+    """Fill `scores`, (queries or more, rows or more), with u.v - |v|^2 / 2 over the head, for queries from `first` on.
+
+    All is scaled; padding gets -inf.
+    """
+    columns, n_head, n_scores, sums = (
+        tile.whole_columns.ravel(),
+        tile.whole_columns.shape[1],
+        scores.shape[1],
+        scores.ravel(),
+    )
     indptr, numbers, factors = _head_entries(queries, first, n_queries, tile.head_of, tile.scale)
-    products[:] = 0.0
-    for group in range(tile.head.shape[0]):
-        base = group * n_head * WIDTH
+    for row in range(0, tile.first_scores.size, WIDTH):
+        base = row * n_head
         for query in range(n_queries):
-            place = (group * n_places + query) * WIDTH
-            add_multiples(sums, place, columns, base, numbers, factors, indptr[query], indptr[query + 1])
+            place, start, stop = query * n_scores + row, indptr[query], indptr[query + 1]
+            add_multiples(sums, place, tile.first_scores, row, columns, base, numbers, factors, start, stop)
 
 
 @compiled

@@ -7,10 +7,11 @@ from numpy.typing import NDArray
 
 from recsys_spark.kernels.csr import CsrRows, require_valid_columns
 from recsys_spark.kernels.jit import compiled, kernel_input
-from recsys_spark.kernels.simd import WIDTH, aligned
+from recsys_spark.kernels.simd import WIDTH, aligned, half_bits
 
-HEAD_SHARE = 0.06  # of a tile's rows: from there on a whole column is faster than its postings
+HEAD_SHARE = 0.03  # of the rows: from there on a whole column is faster than its postings
 HEAD_BYTES = 8 << 20
+HALF_BYTES = 2
 MAX_TILE_ROWS = 1 << 16  # a row of the tile fits uint16
 
 
@@ -23,15 +24,21 @@ class RowArrays(NamedTuple):
     squared_norms: NDArray[np.float64]
 
 
+class Head(NamedTuple):
+    """The columns that many candidates store: the place of each column among them, -1 for the others, (columns,)."""
+
+    places: NDArray[np.int32]
+    size: int
+
+
 class Tile(NamedTuple):
     """Candidate rows from `first_row` on, as many as `by_norm` has, by column.
 
-    Columns that many of the tile's rows store are its head: h of them, whole, in `head` (groups of WIDTH rows, h,
-    WIDTH), zeros where a row does not store them. `head_of`, (columns,), is the place of a column in the head, -1 for
-    none; it is empty when there is no head. Any other column c is stored by the tile's rows
-    `local_rows[starts[c]:starts[c + 1]]`, ascending, with `values`. `squared_norms` is padded with inf to whole
-    groups; `by_norm` lists the rows by ascending norm. Values are multiplied by `scale`, and `half_norms` are half the
-    squared norms of the multiplied rows, padded too.
+    The h columns of the head lie whole in `whole_columns` (groups of WIDTH rows, h, WIDTH), bits of float16, zeros
+    where a row does not store them; `head_of`, (columns,), is the place of a column there, -1 for none. Any other
+    column c is stored by the tile's rows `local_rows[starts[c]:starts[c + 1]]`, ascending, with `values`.
+    `squared_norms` is padded with inf to whole groups; `by_norm` lists the rows by ascending norm. Values are
+    multiplied by `scale`, and `first_scores` are minus half the squared norms of the multiplied rows, padded too.
     """
 
     first_row: int
@@ -41,8 +48,8 @@ class Tile(NamedTuple):
     squared_norms: NDArray[np.float64]
     by_norm: NDArray[np.uint16]
     head_of: NDArray[np.int32]
-    head: NDArray[np.float32]
-    half_norms: NDArray[np.float32]
+    whole_columns: NDArray[np.uint16]
+    first_scores: NDArray[np.float32]
     scale: float
 
 
@@ -61,29 +68,45 @@ def row_arrays(rows: CsrRows, role: str) -> RowArrays:
     )
 
 
-def head_room() -> NDArray[np.float32]:
-    """Give room for the head of a tile; pages that are not used are not there."""
-    return aligned((HEAD_BYTES // 4,))
+def choose_head(rows: RowArrays, n_columns: int, tile_rows: int) -> Head:
+    """Choose the most frequent columns, as many as are dense enough and fit `HEAD_BYTES` for a tile."""
+    n_rows = rows.squared_norms.size
+    counts = _column_counts(rows.indptr, rows.indices, n_columns)
+    most = HEAD_BYTES // (HALF_BYTES * _n_groups(max(min(tile_rows, n_rows), 1)) * WIDTH)
+    columns = np.flatnonzero(counts >= max(HEAD_SHARE * n_rows, 2))
+    if columns.size > most:
+        columns = np.sort(columns[np.argsort(-counts[columns], kind="stable")[:most]])
+    places = np.full(n_columns, -1, np.int32)
+    places[columns] = np.arange(columns.size, dtype=np.int32)
+    return Head(places, columns.size)
 
 
-def build_tile(rows: RowArrays, n_columns: int, start: int, stop: int, scale: float, room: NDArray[np.float32]) -> Tile:
+def head_room(head: Head, tile_rows: int) -> NDArray[np.uint16]:
+    """Give room for the head of a tile."""
+    n_values = _n_groups(tile_rows) * head.size * WIDTH
+    return aligned((n_values * HALF_BYTES // 4,)).view(np.uint16)
+
+
+def build_tile(rows: RowArrays, head: Head, start: int, stop: int, scale: float, room: NDArray[np.uint16]) -> Tile:
     """Build the tile of rows `start` to `stop` (excluded), or to the last row; `scale` is a power of two.
 
-    `room` is `head_room()`, which the tile's head lies in: the next tile may take it.
+    `room` is `head_room` for as many rows, which the tile's head lies in: the next tile may take it.
     """
     norms = rows.squared_norms[start:stop]
-    n_groups = -(-norms.size // WIDTH)
+    n_groups = _n_groups(norms.size)
     padded_norms = np.full(n_groups * WIDTH, np.inf)
     padded_norms[: norms.size] = norms
     indptr = rows.indptr[start : stop + 1]
-    counts = _column_counts(indptr, rows.indices, n_columns)
-    head_of, n_head = _choose_head(counts, norms.size)
-    head = room[: n_groups * n_head * WIDTH].reshape(n_groups, n_head, WIDTH)
-    head[:] = 0.0
-    starts, local_rows, values = _transposed(indptr, rows.indices, rows.values, scale, counts, head_of, head)
+    whole = room[: n_groups * head.size * WIDTH].reshape(n_groups, head.size, WIDTH)
+    whole[:] = 0
+    starts, local_rows, values = _transposed(indptr, rows.indices, rows.values, scale, head, whole)
     by_norm = np.argsort(norms, kind="stable").astype(np.uint16)
-    half_norms = (padded_norms * (scale * scale / 2.0)).astype(np.float32)
-    return Tile(start, starts, local_rows, values, padded_norms, by_norm, head_of, head, half_norms, scale)
+    first_scores = (padded_norms * (-scale * scale / 2.0)).astype(np.float32)
+    return Tile(start, starts, local_rows, values, padded_norms, by_norm, head.places, whole, first_scores, scale)
+
+
+def _n_groups(n_rows: int) -> int:
+    return -(-n_rows // WIDTH)
 
 
 @compiled
@@ -94,43 +117,29 @@ def _column_counts(indptr: NDArray[np.int64], indices: NDArray[np.int32], n_colu
     return counts
 
 
-def _choose_head(counts: NDArray[np.int64], n_rows: int) -> tuple[NDArray[np.int32], int]:
-    """The place of each column in the head, and the size of the head: the most frequent columns, if they are dense."""
-    most = HEAD_BYTES // (4 * -(-n_rows // WIDTH) * WIDTH)
-    columns = np.flatnonzero(counts >= max(HEAD_SHARE * n_rows, 2))
-    if columns.size > most:
-        columns = np.sort(columns[np.argsort(-counts[columns], kind="stable")[:most]])
-    if columns.size == 0:
-        return np.empty(0, np.int32), 0
-    head_of = np.full(counts.size, -1, np.int32)
-    head_of[columns] = np.arange(columns.size, dtype=np.int32)
-    return head_of, columns.size
-
-
 @compiled
 def _transposed(
     indptr: NDArray[np.int64],
     indices: NDArray[np.int32],
     values: NDArray[np.float32],
     scale: float,
-    counts: NDArray[np.int64],
-    head_of: NDArray[np.int32],
-    head: NDArray[np.float32],
+    head: Head,
+    whole: NDArray[np.uint16],
 ) -> tuple[NDArray[np.uint32], NDArray[np.uint16], NDArray[np.float32]]:
-    """Fill the head and give the postings of the other columns."""
-    n_columns, has_head = counts.size, head.shape[1] > 0
-    ends = np.zeros(n_columns + 1, np.int64)
-    for column in range(n_columns):
-        is_in_head = has_head and head_of[column] >= 0
-        ends[column + 1] = ends[column] + (0 if is_in_head else counts[column])
+    """Fill the whole columns of the head and give the postings of the others."""
+    places = head.places
+    counts = _column_counts(indptr, indices, places.size)
+    ends = np.zeros(places.size + 1, np.int64)
+    for column in range(places.size):
+        ends[column + 1] = ends[column] + (0 if places[column] >= 0 else counts[column])
     starts = ends.copy()
     local_rows = np.empty(ends[-1], np.uint16)
     column_values = np.empty(ends[-1], np.float32)
     for row in range(indptr.size - 1):
         for entry in range(indptr[row], indptr[row + 1]):
             column, value = indices[entry], np.float32(values[entry] * scale)
-            if has_head and head_of[column] >= 0:
-                head[row // WIDTH, head_of[column], row % WIDTH] = value
+            if places[column] >= 0:
+                whole[row // WIDTH, places[column], row % WIDTH] = half_bits(value)
                 continue
             slot = ends[column]
             local_rows[slot] = row

@@ -96,6 +96,8 @@ def add_multiples(
     typing_context: Any,
     sums: Any,
     place: Any,
+    initial: Any,
+    at: Any,
     columns: Any,
     first: Any,
     numbers: Any,
@@ -103,33 +105,46 @@ def add_multiples(
     start: Any,
     stop: Any,
 ) -> tuple[Any, Callable[..., Any]]:
-    """Add to 128 of `sums`, from `place` on, columns of 128 values, each times its factor; all float32.
+    """Fill 128 of `sums`, from `place` on, with 128 of `initial`, from `at` on, plus multiples of columns; float32.
 
-    Column c lies at `first + 128 c` of `columns`; entries `start` to `stop` (excluded) of `numbers`, int32, and of
-    `factors` say which are added. The 128 sums stay in registers meanwhile.
+    Column c is 128 values from `first + 128 c` of `columns` on, bits of float16 in uint16; entries `start` to `stop`
+    (excluded) of `numbers`, int32, say which are added, and those of `factors` how often. The sums stay in registers
+    meanwhile: what takes the time is loading the columns, of which float16 needs half the bytes.
     """
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
-        vector, kinds = ir.VectorType(_FLOAT, WIDTH), signature.args
-        sums, place, columns, first, *_, start, stop = arguments
+        vector, halves, kinds = ir.VectorType(_FLOAT, WIDTH), ir.VectorType(ir.HalfType(), WIDTH), signature.args
+        sums, place, initial, at, columns, first, *_, start, stop = arguments
         kind = ir.FunctionType(vector, [vector] * 3)
         multiply_add = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.v{WIDTH}f32")
         number_data, factor_data = (
-            context.make_array(kinds[at])(context, builder, arguments[at]).data for at in (4, 5)
+            context.make_array(kinds[which])(context, builder, arguments[which]).data for which in (6, 7)
         )
-        target = _place(context, builder, kinds[0], sums, place, vector)
-        total = cgutils.alloca_once_value(builder, builder.load(target, align=4))
+        beginning = builder.load(_place(context, builder, kinds[2], initial, at, vector), align=4)
+        total = cgutils.alloca_once_value(builder, beginning)
         with cgutils.for_range_slice(builder, start, stop, ir.Constant(start.type, 1), inc=True) as (entry, _):
             number = builder.sext(builder.load(builder.gep(number_data, [entry])), _I64)
             offset = builder.add(first, builder.mul(number, ir.Constant(_I64, WIDTH)))
-            column = builder.load(_place(context, builder, kinds[2], columns, offset, vector), align=4)
+            stored = builder.load(_place(context, builder, kinds[4], columns, offset, halves), align=2)
             factor = _splat(builder, builder.load(builder.gep(factor_data, [entry])), WIDTH)
-            builder.store(builder.call(multiply_add, [factor, column, builder.load(total)]), total)
-        builder.store(builder.load(total), target, align=4)
+            builder.store(
+                builder.call(multiply_add, [factor, builder.fpext(stored, vector), builder.load(total)]), total
+            )
+        builder.store(builder.load(total), _place(context, builder, kinds[0], sums, place, vector), align=4)
         return context.get_dummy_value()
 
     whole = types.intp
-    return types.void(sums, whole, columns, whole, numbers, factors, whole, whole), generate
+    return types.void(sums, whole, initial, whole, columns, whole, numbers, factors, whole, whole), generate
+
+
+@_operation
+def half_bits(typing_context: Any, value: Any) -> tuple[Any, Callable[..., Any]]:
+    """The bits of the float16 nearest to a float32."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        return builder.bitcast(builder.fptrunc(arguments[0], ir.HalfType()), ir.IntType(16))
+
+    return types.uint16(types.float32), generate
 
 
 @_operation
@@ -144,14 +159,14 @@ def float_of(typing_context: Any, bits: Any) -> tuple[Any, Callable[..., Any]]:
 
 @_operation
 def prefetch(typing_context: Any, values: Any) -> tuple[Any, Callable[..., Any]]:
-    """Ask for the cache lines of a float32 array, contiguous, that will be read soon."""
+    """Ask for the cache lines of an array of 4-byte values, contiguous, that will be read soon."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
         array = context.make_array(signature.args[0])(context, builder, arguments[0])
         size = builder.extract_value(array.shape, 0)
         zero, step = ir.Constant(size.type, 0), ir.Constant(size.type, LINE_FLOATS)
         with cgutils.for_range_slice(builder, zero, size, step, inc=True) as (start, _):
-            place = builder.gep(array.data, [start])
+            place = builder.bitcast(builder.gep(array.data, [start]), _FLOAT.as_pointer())
             kind = ir.FunctionType(ir.VoidType(), [place.type, _I32, _I32, _I32])
             call = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
             builder.call(call, [place, ir.Constant(_I32, 0), ir.Constant(_I32, 3), ir.Constant(_I32, 1)])

@@ -63,15 +63,13 @@ def random_rows(seed: int, n_rows: int, n_columns: int, density: float, values: 
 
 def defined_distance(left: dict[int, float], right: dict[int, float]) -> float:
     """The distance as `pairs.measure` defines it, over plain Python floats."""
-    only_left = only_right = common = 0.0
-    for column in sorted(left.keys() | right.keys()):
-        if column not in right:
-            only_left += left[column] * left[column]
-        elif column not in left:
-            only_right += right[column] * right[column]
-        else:
-            common += (left[column] - right[column]) * (left[column] - right[column])
-    return float(np.sqrt((only_left + only_right) + common))
+    only_left = [left[column] * left[column] for column in sorted(left.keys() - right.keys())]
+    only_right = [right[column] * right[column] for column in sorted(right.keys() - left.keys())]
+    common = 0.0
+    for column in sorted(left.keys() & right.keys()):
+        common += (left[column] - right[column]) * (left[column] - right[column])
+    squares = [float(added_in_lanes(np.array(terms))) if terms else 0.0 for terms in (only_left, only_right)]
+    return float(np.sqrt(squares[0] + squares[1] + common))
 
 
 def brute_force_nearest(

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
-from recsys_spark.kernels import distances, shortlists
+from recsys_spark.kernels import distances, postings, shortlists
 from recsys_spark.kernels.csr import CsrRows, Weighting, weigh_rows
 from recsys_spark.kernels.distances import nearest_rows
 from recsys_spark.kernels.topk import TopK, merge_top_k
@@ -21,7 +21,8 @@ from tests.kernels.cases import (
     sparse_rows,
 )
 
-SCAN, VISIT = 0.0, 2.0  # values of scan_share that force one of the two ways through a tile
+SCAN, VISIT = 0.0, 2.0  # values of scan_share that force one of the two ways through a tile without a head
+NO_HEAD = 2.0
 
 
 def _assert_brute_force(
@@ -43,7 +44,11 @@ def test_equals_brute_force_on_any_rows(rows: CsrRows, data: st.DataObject) -> N
     k = data.draw(st.integers(1, rows.n_rows + 2))
     tile_rows, scan_share = data.draw(st.integers(1, 30)), data.draw(st.sampled_from([SCAN, 0.5, VISIT]))
     spare_slots, pass_bytes = data.draw(st.integers(1, 9)), data.draw(st.sampled_from([1, 200, 1 << 20]))
-    with mock.patch.multiple(shortlists, SPARE_SLOTS=spare_slots, PASS_BYTES=pass_bytes):
+    head_share = data.draw(st.sampled_from([0.0, 0.5, NO_HEAD]))
+    with (
+        mock.patch.multiple(shortlists, SPARE_SLOTS=spare_slots, PASS_BYTES=pass_bytes),
+        mock.patch.object(postings, "HEAD_SHARE", head_share),
+    ):
         found = nearest_rows(queries, ids, rows, first, k, tile_rows, scan_share)
     _assert_brute_force(found, queries, ids, rows, first, k)
 
@@ -61,18 +66,19 @@ def test_shards_merge_to_the_same_bits(rows: CsrRows, others: CsrRows, data: st.
         assert merged.scores.tolist() == whole.scores.tolist()
 
 
-@pytest.mark.parametrize("scan_share", [SCAN, VISIT])
+@pytest.mark.parametrize(("head_share", "scan_share"), [(0.0, SCAN), (NO_HEAD, SCAN), (NO_HEAD, VISIT)])
 @pytest.mark.parametrize("weighting", ["none", "l2", "center"])
 @pytest.mark.parametrize("values", ["ones", "half stars", "tenths", "signed"])
 @pytest.mark.parametrize("density", [0.05, 0.5])
 def test_equals_brute_force_when_shortlists_overflow(
-    values: str, density: float, weighting: Weighting, scan_share: float
+    values: str, density: float, weighting: Weighting, head_share: float, scan_share: float
 ) -> None:
     """Hundreds of candidates, many at equal or nearly equal distances, for a handful of slots."""
     rows = weigh_rows(random_rows(5, 400, 12, density, values), weighting)
     queries, ids = rows.slice_rows(100, 108), np.arange(100, 108)
     for k, tile_rows in ((3, 4096), (3, 50), (40, 130)):
-        found = nearest_rows(queries, ids, rows, 0, k, tile_rows, scan_share)
+        with mock.patch.object(postings, "HEAD_SHARE", head_share):
+            found = nearest_rows(queries, ids, rows, 0, k, tile_rows, scan_share)
         _assert_brute_force(found, queries, ids, rows, 0, k)
 
 
@@ -82,7 +88,7 @@ def test_popular_columns_and_several_tiles(values: str, k: int) -> None:
     """Columns that half of the rows store, columns that one in a hundred stores, and columns in between."""
     random = np.random.default_rng(1)
     matrix = random.choice(np.array(VALUE_POOLS[values], np.float32), (3000, 130))
-    matrix[random.random(matrix.shape) >= np.repeat([0.01, 0.5, 0.06], [60, 40, 30])] = NOT_STORED
+    matrix[random.random(matrix.shape) >= np.repeat([0.01, 0.5, 0.04], [60, 40, 30])] = NOT_STORED
     rows = rows_of(matrix)
     queries, ids = rows.slice_rows(1400, 1412), np.arange(1400, 1412)
     found = nearest_rows(queries, ids, rows, 0, k)

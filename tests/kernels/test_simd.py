@@ -15,6 +15,7 @@ from recsys_spark.kernels.simd import (
     bit_count,
     dot,
     float_of,
+    half_bits,
     keep_larger,
     lowest_bit,
     prefetch,
@@ -52,9 +53,18 @@ def call_keep_larger(largest: NDArray[np.float32], scores: NDArray[np.float32], 
 
 @compiled
 def call_add_multiples(
-    sums: NDArray[np.float32], columns: NDArray[np.float32], numbers: NDArray[np.int32], factors: NDArray[np.float32]
+    sums: NDArray[np.float32],
+    initial: NDArray[np.float32],
+    columns: NDArray[np.uint16],
+    numbers: NDArray[np.int32],
+    factors: NDArray[np.float32],
 ) -> None:
-    add_multiples(sums, 5, columns, 3, numbers, factors, 1, numbers.size - 1)
+    add_multiples(sums, 5, initial, 2, columns, 3, numbers, factors, 1, numbers.size - 1)
+
+
+@compiled
+def call_half_bits(value: np.float32) -> np.uint16:
+    return half_bits(value)
 
 
 @compiled
@@ -100,14 +110,22 @@ def test_float_of_bits(value: float) -> None:
 
 def test_multiples_of_columns_are_added() -> None:
     random = np.random.default_rng(0)
-    columns = random.integers(-9, 9, 3 + 7 * WIDTH).astype(np.float32)
+    columns = random.integers(-9, 9, 3 + 7 * WIDTH).astype(np.float16)
     numbers, factors = random.integers(0, 7, 12).astype(np.int32), random.integers(-9, 9, 12).astype(np.float32)
-    sums = random.integers(0, 9, WIDTH + 10).astype(np.float32)
-    expected = sums.copy()
+    sums, initial = np.zeros((2, WIDTH + 10), np.float32)
+    initial[:] = random.integers(0, 9, initial.size)
+    expected = np.zeros(sums.size)
+    expected[5 : 5 + WIDTH] = initial[2 : 2 + WIDTH]
     for number, factor in list(zip(numbers, factors, strict=True))[1:-1]:
         expected[5 : 5 + WIDTH] += factor * columns[3 + number * WIDTH : 3 + (number + 1) * WIDTH]
-    call_add_multiples(sums, columns, numbers, factors)
+    call_add_multiples(sums, initial, columns.view(np.uint16), numbers, factors)
     assert sums.tolist() == expected.tolist()  # whole numbers: no rounding
+
+
+@given(st.floats(width=32, allow_nan=False))
+def test_half_bits_are_those_of_the_nearest_float16(value: float) -> None:
+    with np.errstate(over="ignore"):
+        assert call_half_bits(np.float32(value)) == np.float32(value).astype(np.float16).view(np.uint16)
 
 
 def test_aligned_room_begins_with_a_cache_line() -> None:
