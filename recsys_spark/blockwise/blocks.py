@@ -45,6 +45,11 @@ def items_in_splits(block: Block, splits: tuple[int, ...]) -> IndexLists:
     return IndexLists(kept.indptr, kept.indices)
 
 
+def single_blocks(some: pa.RecordBatch) -> list[Block]:
+    """The rows of a batch of a block table."""
+    return [some.slice(position, 1) for position in range(some.num_rows)]
+
+
 def user_positions(block: Block) -> NDArray[np.int32]:
     """The positions of the users of a block."""
     first = block.column("first_user_idx")[0].as_py()

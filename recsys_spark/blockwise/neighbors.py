@@ -14,15 +14,21 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.blockwise.blocks import binary_cell, user_positions
-from recsys_spark.blockwise.plan import Block, map_blocks
+from recsys_spark.blockwise.blocks import binary_cell, single_blocks, user_positions
+from recsys_spark.blockwise.plan import map_blocks
 from recsys_spark.blockwise.user_rows import UserRows
 from recsys_spark.errors import SettingsError
+from recsys_spark.kernels.csr import joined_rows
 from recsys_spark.kernels.distances import nearest_rows
 from recsys_spark.kernels.topk import TopK, merge_top_k
 from recsys_spark.tables import USER_NEIGHBORS
 
 _NEIGHBOR_BLOCKS = "block_id int, neighbor_indptr binary, neighbor_indices binary, similarities binary"
+
+BLOCKS_AT_ONCE = 8
+"""Blocks searched together: what a search prepares of the candidates is prepared once for all of them."""
+
+MOST_NEIGHBORS_AT_ONCE = 500  # with longer lists, those of one block are enough to hold
 
 MOST_USERS_FOR_ALL = 20_000
 """All neighbors of m users are m x (m - 1) rows: 400 million for this many."""
@@ -61,21 +67,23 @@ def neighbor_count(k: int | Literal["all"], n_users: int) -> int:
 def find_neighbors(blocks: DataFrame, rows: UserRows, k: int, similarity: Similarity) -> DataFrame:
     """The table `user_neighbors`: k nearest users of each user of `blocks`, ties by the smaller position.
 
-    Memory of a task: its block, one tile of candidates and 16 bytes x k x users of the block.
+    Memory of a task: its blocks at once, one tile of candidates and 16 bytes x k x users of the blocks.
     """
 
-    def search(block: Block) -> pa.RecordBatch:
-        return _neighbor_rows(nearest_users(block, rows, k), user_positions(block), similarity)
+    def search(some: pa.RecordBatch) -> pa.RecordBatch:
+        users = np.concatenate([user_positions(block) for block in single_blocks(some)])
+        return _neighbor_rows(nearest_users(some, users, rows, k), users, similarity)
 
-    return map_blocks(blocks, search, USER_NEIGHBORS.schema)
+    at_once = BLOCKS_AT_ONCE if k <= MOST_NEIGHBORS_AT_ONCE else 1
+    return map_blocks(blocks, search, USER_NEIGHBORS.schema, at_once)
 
 
-def nearest_users(block: Block, rows: UserRows, k: int) -> TopK:
-    """The k nearest users of each user of a block, over all shards."""
-    queries, ids = rows.of(block), user_positions(block)
+def nearest_users(some: pa.RecordBatch, users: NDArray[np.int32], rows: UserRows, k: int) -> TopK:
+    """The k nearest users of each user of some blocks, over all shards."""
+    queries = joined_rows([rows.of(block) for block in single_blocks(some)])
     found = None
     for shard in rows.shards:
-        nearest = nearest_rows(queries, ids, shard.load(rows.n_items), shard.first_user, k)
+        nearest = nearest_rows(queries, users, shard.load(rows.n_items), shard.first_user, k)
         found = nearest if found is None else merge_top_k(found, nearest, k, largest=False)
     assert found is not None  # noqa: S101 - there is at least one shard
     return found

@@ -22,8 +22,10 @@ Block: TypeAlias = pa.RecordBatch
 BLOCKS_A_TASK = 4
 
 
-def map_blocks(blocks: DataFrame, work: Callable[[Block], pa.RecordBatch], schema: StructType) -> DataFrame:
-    """Apply `work` to each row of a block table, in parallel, without a shuffle of what it gives.
+def map_blocks(
+    blocks: DataFrame, work: Callable[[pa.RecordBatch], pa.RecordBatch], schema: StructType, at_once: int = 1
+) -> DataFrame:
+    """Apply `work` to the rows of a block table, up to `at_once` together, without a shuffle of what it gives.
 
     `work` is pickled to the workers, so it holds names of distributed files and plain values, no arrays.
     """
@@ -32,8 +34,8 @@ def map_blocks(blocks: DataFrame, work: Callable[[Block], pa.RecordBatch], schem
         # Spark sets OMP_NUM_THREADS for its workers; this holds where the environment is not passed on.
         with threadpool_limits(limits=int(os.environ.get("OMP_NUM_THREADS", "1"))):
             for batch in batches:
-                for position in range(batch.num_rows):
-                    yield work(batch.slice(position, 1))
+                for position in range(0, batch.num_rows, at_once):
+                    yield work(batch.slice(position, at_once))
 
     # An explicit number: adaptive execution would fold small block tables into a single task.
     return spread(blocks).mapInArrow(run, schema)

@@ -55,17 +55,6 @@ def count_touches(queries: RowArrays, query: int, tile: Tile) -> int:
 
 
 @compiled
-def accumulate(queries: RowArrays, query: int, tile: Tile, scores: NDArray[np.float32]) -> None:
-    """Add to the `scores` of the tile's rows, scaled, what the query's columns outside the head give."""
-    indices, values = queries.indices, queries.values
-    starts, local_rows, tile_values = tile.starts, tile.local_rows, tile.values
-    for entry in range(queries.indptr[query], queries.indptr[query + 1]):
-        factor = np.float32(values[entry] * tile.scale)
-        for posting in range(starts[indices[entry]], starts[indices[entry] + 1]):
-            scores[local_rows[posting]] += factor * tile_values[posting]
-
-
-@compiled
 def bound_of_kth(tile: Tile, query_norm: float, scores: NDArray[np.float32], k: int) -> float:
     """Give a value that at least k of the squared distances do not pass; inf when that takes too long.
 

@@ -1,5 +1,6 @@
 """Sparse rows: the user-item matrix as CSR arrays, how it is built and how its values are weighted."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -90,6 +91,18 @@ class CsrRows(IndexLists):
             self.values[first:last],
             self.n_columns,
         )
+
+
+def joined_rows(parts: Sequence[CsrRows]) -> CsrRows:
+    """The rows of several matrices of the same columns, one after the other; at least one matrix."""
+    if len({part.n_columns for part in parts}) != 1:
+        raise ValueError(f"rows to join must have the same columns, got {[part.n_columns for part in parts]}")
+    if len(parts) == 1:
+        return parts[0]
+    lengths = np.concatenate([np.diff(part.indptr) for part in parts])
+    indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    indices, values = (np.concatenate(arrays) for arrays in zip(*((p.indices, p.values) for p in parts), strict=True))
+    return CsrRows(indptr, indices, values, parts[0].n_columns)
 
 
 def require_valid_columns(rows: CsrRows, role: str) -> None:

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from recsys_spark.kernels.accumulation import (
     QUERIES_AT_ONCE,
     Scratch,
-    accumulate,
     accumulate_touched,
     bound_of_kth,
     count_touches,
@@ -23,10 +22,11 @@ from recsys_spark.kernels.accumulation import (
     walk_untouched,
 )
 from recsys_spark.kernels.csr import CsrRows
-from recsys_spark.kernels.heads import start_scores
+from recsys_spark.kernels.heads import Parted, add_others, part_queries, start_scores
 from recsys_spark.kernels.jit import compiled, kernel_input
 from recsys_spark.kernels.pairs import Pairs, open_pairs
 from recsys_spark.kernels.postings import (
+    BELOW_NORMAL_16,
     MAX_TILE_ROWS,
     Head,
     RowArrays,
@@ -41,19 +41,19 @@ from recsys_spark.kernels.shortlists import (
     Shortlists,
     admit,
     drop_hopeless,
-    nearest_verified,
     open_shortlists,
     queries_a_pass,
+    rank_verified,
     tile_limit,
 )
-from recsys_spark.kernels.topk import TopK, empty_top_k, require_k, sort_heap
+from recsys_spark.kernels.topk import TopK, empty_top_k, require_k
 
 TILE_ROWS = 4096  # their scores stay in the first-level cache
 MOST_TILE_ROWS = 16_384  # of short rows, which touch few of them
 TILE_ENTRIES = 1 << 19
 SCAN_SHARE = 0.15  # a query that touches fewer of a tile's rows visits these instead of scanning all
 
-UNIT_ROUNDOFF_16, UNIT_ROUNDOFF_32, UNIT_ROUNDOFF_64 = 2.0**-11, 2.0**-24, 2.0**-53
+UNIT_ROUNDOFF_32, UNIT_ROUNDOFF_64 = 2.0**-24, 2.0**-53
 
 
 def nearest_rows(
@@ -80,7 +80,7 @@ def nearest_rows(
     own_rows = kernel_input(query_ids.astype(np.int64) - first_candidate_id, np.int64)
     scale = _scale(query_rows, candidate_rows)
     kept = min(k, max(candidates.n_rows, 1))
-    head = choose_head(candidate_rows, candidates.n_columns, tile_rows)
+    head = choose_head(candidate_rows, candidates.n_columns, tile_rows, scale)
     slacks = _slacks(query_rows, candidate_rows, scale, head, kept)
     nearest = empty_top_k(queries.n_rows, k, np.inf, np.float64)
     room = head_room(head, tile_rows)
@@ -88,10 +88,11 @@ def nearest_rows(
     for start in range(0, queries.n_rows, step):
         rows, stop = _sliced(query_rows, start, start + step), start + step
         pairs = open_pairs(rows, candidate_rows, candidates.n_columns)
+        parted = part_queries(rows, head, scale)
         lists = open_shortlists(slacks[start:stop], kept, candidates.n_rows)
         for first_row in range(0, candidates.n_rows, tile_rows):
             tile = build_tile(candidate_rows, head, first_row, first_row + tile_rows, scale, room)
-            _search_tile(pairs, own_rows[start:stop], tile, tile_scratch(tile), lists, kept, scan_share)
+            _search_tile(pairs, parted, own_rows[start:stop], tile, tile_scratch(tile), lists, kept, scan_share)
         found = nearest.indices[start:stop], nearest.scores[start:stop]
         _report(pairs, lists, first_candidate_id, kept, *found)
     return nearest
@@ -125,22 +126,20 @@ def _slacks(queries: RowArrays, candidates: RowArrays, scale: float, head: Head,
     """Bound how far an approximate squared distance can stray past the k-th and still be within the k nearest.
 
     With n entries in the query, a float32 score is off by at most (2 n + 3) u m, u = 2^-24, m = |u| |v| + |v|^2 / 2
-    (Higham 2002, section 3.1), and by 2^-147 an operation, scaled, for what is below the normal range; the float16 of
-    the head adds 2^-11 |u| |v|, and 2^-25 an entry, scaled, times what the query stores there. A squared distance is
-    off by twice that. With n entries in the two rows, its float64 sums are off by 3 n u (|u| + |v|)^2, u = 2^-53; 16
-    more cover the limit itself and squares whose roots round to one distance. All of it once for the k-th and once
-    for the candidate.
+    (Higham 2002, section 3.1), and by 2^-147 an operation, scaled, for what is below the normal range; with the float16
+    of the head's columns, by |u| times what it takes from |v|. A squared distance is off by twice that. With n entries
+    in the two rows, its float64 sums are off by 3 n u (|u| + |v|)^2, u = 2^-53; 16 more cover the limit itself and
+    squares whose roots round to one distance. All of it once for the k-th and once for the candidate.
     """
     if _is_exact(queries, candidates):
         return np.zeros(queries.squared_norms.size)
     norms, query_lengths = np.sqrt(queries.squared_norms), np.diff(queries.indptr)
     largest = _largest_near(norms, query_lengths, np.sqrt(candidates.squared_norms), k)
-    lengths = query_lengths + np.diff(candidates.indptr).max(initial=0)
+    longest = np.diff(candidates.indptr).max(initial=0)
+    lengths = query_lengths + longest
     operations = 4.0 * (2.0 * query_lengths + 3.0)
     of_scores = operations * (1.01 * UNIT_ROUNDOFF_32 * (norms * largest + largest**2 / 2.0) + 2.0**-147 / scale**2)
-    of_head = (
-        4.0 * norms * (UNIT_ROUNDOFF_16 * largest + np.sqrt(query_lengths) * 2.0**-25 / scale) if head.size else 0.0
-    )
+    of_head = 4.0 * norms * (head.error * largest + np.sqrt(longest) * BELOW_NORMAL_16 / scale) if head.size else 0.0
     slacks: NDArray[np.float64] = (
         of_scores + 1.01 * of_head + UNIT_ROUNDOFF_64 * (6.0 * lengths + 32.0) * (norms + largest) ** 2
     )
@@ -189,6 +188,7 @@ def _are_multiples(values: NDArray[np.float32], quantum: float) -> bool:
 @compiled
 def _search_tile(
     pairs: Pairs,
+    parted: Parted,
     own_rows: NDArray[np.int64],
     tile: Tile,
     scratch: Scratch,
@@ -200,15 +200,15 @@ def _search_tile(
     for first in range(0, own_rows.size, QUERIES_AT_ONCE):
         n_queries = min(QUERIES_AT_ONCE, own_rows.size - first)
         if has_head:
-            start_scores(queries, first, n_queries, tile, scratch.scores)
+            start_scores(parted, first, n_queries, tile, scratch.scores)
         for query in range(first, first + n_queries):
             own_row, scores = own_rows[query] - tile.first_row, scratch.scores[query - first, :size]
             if not has_head and count_touches(queries, query, tile) < scan_share * scratch.near.size:
                 _visit(pairs, query, own_row, tile, scratch, lists, k)
                 continue
             if not has_head:
-                start_scores(queries, query, 1, tile, scratch.scores[query - first :])
-            accumulate(queries, query, tile, scores)
+                start_scores(parted, query, 1, tile, scratch.scores[query - first :])
+            add_others(parted, query, tile, scores)
             _scan(pairs, query, own_row, tile, scratch, scores, lists, k)
 
 
@@ -256,9 +256,6 @@ def _report(
 ) -> None:
     for query in range(lists.counts.size):
         drop_hopeless(lists, query, k, pairs)
-        scores, rows = np.empty(k), np.empty(k, np.int64)
-        size = nearest_verified(lists, query, pairs, scores, rows)
-        sort_heap(scores, rows, size)
+        size = rank_verified(lists, query, k, pairs, indices[query], distances[query])
         for place in range(size):
-            indices[query, place] = first_candidate_id + rows[place]
-            distances[query, place] = -scores[place]
+            indices[query, place] += first_candidate_id

@@ -7,11 +7,12 @@ from numpy.typing import NDArray
 
 from recsys_spark.kernels.csr import CsrRows, require_valid_columns
 from recsys_spark.kernels.jit import compiled, kernel_input
-from recsys_spark.kernels.simd import WIDTH, aligned, half_bits
+from recsys_spark.kernels.simd import WIDTH, aligned, from_half_bits, half_bits
 
 HEAD_SHARE = 0.03  # of the rows: from there on a whole column is faster than its postings
 HEAD_BYTES = 8 << 20
 HALF_BYTES = 2
+BELOW_NORMAL_16 = 2.0**-25  # what rounding to float16 takes at most where its normal range ends
 MAX_TILE_ROWS = 1 << 16  # a row of the tile fits uint16
 
 
@@ -25,10 +26,14 @@ class RowArrays(NamedTuple):
 
 
 class Head(NamedTuple):
-    """The columns that many candidates store: the place of each column among them, -1 for the others, (columns,)."""
+    """The columns that many candidates store: the place of each column among them, -1 for the others, (columns,).
+
+    `error` bounds what float16 takes from a candidate, in terms of its norm, apart from 2^-25 an entry, scaled.
+    """
 
     places: NDArray[np.int32]
     size: int
+    error: float
 
 
 class Tile(NamedTuple):
@@ -68,7 +73,7 @@ def row_arrays(rows: CsrRows, role: str) -> RowArrays:
     )
 
 
-def choose_head(rows: RowArrays, n_columns: int, tile_rows: int) -> Head:
+def choose_head(rows: RowArrays, n_columns: int, tile_rows: int, scale: float) -> Head:
     """Choose the most frequent columns, as many as are dense enough and fit `HEAD_BYTES` for a tile."""
     n_rows = rows.squared_norms.size
     counts = _column_counts(rows.indptr, rows.indices, n_columns)
@@ -78,7 +83,24 @@ def choose_head(rows: RowArrays, n_columns: int, tile_rows: int) -> Head:
         columns = np.sort(columns[np.argsort(-counts[columns], kind="stable")[:most]])
     places = np.full(n_columns, -1, np.int32)
     places[columns] = np.arange(columns.size, dtype=np.int32)
-    return Head(places, columns.size)
+    return Head(places, columns.size, _largest_error(rows, places, scale) if columns.size else 0.0)
+
+
+@compiled
+def _largest_error(rows: RowArrays, places: NDArray[np.int32], scale: float) -> float:
+    indptr, indices, values, largest = rows.indptr, rows.indices, rows.values, 0.0
+    for row in range(indptr.size - 1):
+        squares = 0.0
+        for entry in range(indptr[row], indptr[row + 1]):
+            if places[indices[entry]] >= 0:
+                value = np.float32(values[entry] * scale)
+                error = np.float64(value) - np.float64(from_half_bits(half_bits(value)))
+                squares += error * error
+        below_normal = np.sqrt(np.float64(indptr[row + 1] - indptr[row])) * BELOW_NORMAL_16
+        beyond = np.sqrt(squares) - below_normal
+        if beyond > 0.0:
+            largest = max(largest, beyond / (np.sqrt(rows.squared_norms[row]) * scale))
+    return largest
 
 
 def head_room(head: Head, tile_rows: int) -> NDArray[np.uint16]:

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from recsys_spark.kernels.jit import compiled
 from recsys_spark.kernels.pairs import Pairs, measure
-from recsys_spark.kernels.topk import is_worse, kth_smallest, offer
+from recsys_spark.kernels.topk import is_worse, kth_smallest, offer, sort_heap
 
 SPARE_SLOTS = 128
 SLOT_BYTES = 13
+MOST_RANKED = 256
 PASS_BYTES = 1 << 28
 NO_LIMIT = np.finfo(np.float64).max  # finite, so that a padding distance of inf is above it
 NO_ROW_LIMIT = np.iinfo(np.int64).max
@@ -160,4 +161,40 @@ def nearest_verified(
     for slot in range(count):
         # The order is that of the reported distances: square roots can be equal where squares are not.
         size = offer(scores, rows, size, -np.sqrt(squared[slot]), np.int64(candidate_rows[slot]))
+    return size
+
+
+@compiled
+def rank_verified(
+    lists: Shortlists, query: int, k: int, pairs: Pairs, rows: NDArray[np.int64], distances: NDArray[np.float64]
+) -> int:
+    """Verify a shortlist and write its k nearest, nearest first; give their number."""
+    count = lists.counts[query]
+    if count > MOST_RANKED:
+        return _sort_verified(lists, query, k, pairs, rows, distances)
+    candidate_rows = lists.rows[query, :count]
+    squared = lists.squared[query, :count]
+    measure(pairs, query, candidate_rows, lists.is_verified[query, :count], squared)
+    roots = np.empty(count)
+    for slot in range(count):
+        roots[slot] = np.sqrt(squared[slot])
+    # Counting who is nearer takes no branch that depends on a distance: for so few it is faster than a heap.
+    for slot in range(count):
+        root, row, rank = roots[slot], candidate_rows[slot], 0
+        for other in range(count):
+            rank += (roots[other] < root) | ((roots[other] == root) & (candidate_rows[other] < row))
+        if rank < k:
+            rows[rank], distances[rank] = row, root
+    return int(min(count, k))
+
+
+@compiled
+def _sort_verified(
+    lists: Shortlists, query: int, k: int, pairs: Pairs, rows: NDArray[np.int64], distances: NDArray[np.float64]
+) -> int:
+    scores, found = np.empty(k), np.empty(k, np.int64)
+    size = nearest_verified(lists, query, pairs, scores, found)
+    sort_heap(scores, found, size)
+    for place in range(size):
+        rows[place], distances[place] = found[place], -scores[place]
     return size

@@ -148,6 +148,16 @@ def half_bits(typing_context: Any, value: Any) -> tuple[Any, Callable[..., Any]]
 
 
 @_operation
+def from_half_bits(typing_context: Any, bits: Any) -> tuple[Any, Callable[..., Any]]:
+    """The float32 with the value of the float16 of these bits, a uint16."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        return builder.fpext(builder.bitcast(arguments[0], ir.HalfType()), _FLOAT)
+
+    return types.float32(types.uint16), generate
+
+
+@_operation
 def float_of(typing_context: Any, bits: Any) -> tuple[Any, Callable[..., Any]]:
     """The float32 with the bits of an int32."""
 

@@ -1,3 +1,4 @@
+from itertools import pairwise
 from pathlib import Path
 from typing import get_args
 
@@ -13,6 +14,7 @@ from recsys_spark.kernels.csr import (
     Weighting,
     column_weights,
     csr_from_pairs,
+    joined_rows,
     require_valid_columns,
     weigh_rows,
 )
@@ -127,6 +129,16 @@ class TestRows:
         assert isinstance(part.values, np.memmap)
         assert _same(part, rows.slice_rows(3, 9))
         assert _same(weigh_rows(part, "l2"), weigh_rows(rows.slice_rows(3, 9), "l2"))
+
+    @given(sparse_rows(), st.data())
+    def test_joined_slices_are_the_rows(self, rows: CsrRows, data: st.DataObject) -> None:
+        cuts = sorted(data.draw(st.lists(st.integers(0, rows.n_rows), max_size=4)))
+        bounds = pairwise([0, *cuts, rows.n_rows])
+        assert _same(joined_rows([rows.slice_rows(start, stop) for start, stop in bounds]), rows)
+
+    def test_rows_of_other_columns_are_not_joined(self) -> None:
+        with pytest.raises(ValueError, match=r"same columns, got \[1, 2\]"):
+            joined_rows([rows_of([[1.0]]), rows_of([[1.0, 2.0]])])
 
     def test_slices_outside_the_rows_are_refused(self) -> None:
         with pytest.raises(ValueError, match="rows 1 to 4 are not within 0 to 3"):
