@@ -15,7 +15,7 @@ def run(storage: RunStorage, settings: Settings) -> Facts:
     """Write `user_neighbors`."""
     if not settings.neighbors.enabled:
         return {"skipped": "neighbors.enabled = false"}
-    return {"neighbors": storage.write(USER_NEIGHBORS, search_neighbors(storage, settings, hold_out=False))}
+    return {"neighbors": storage.write_mapped(USER_NEIGHBORS, search_neighbors(storage, settings, hold_out=False))}
 
 
 if __name__ == "__main__":

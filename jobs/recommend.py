@@ -18,7 +18,7 @@ def run(storage: RunStorage, settings: Settings) -> Facts:
     blocks, scorer = list_scorer(storage, settings, "model")
     item_ids = distribute_ids(storage.spark, storage.fetch(ITEMS, storage.scratch), "item", storage.scratch / "ids")
     lists = recommend(blocks, scorer, item_ids, settings.recommend.top_k, settings.recommend.exclude_seen)
-    count = storage.write(RECOMMENDATIONS, lists)
+    count = storage.write_mapped(RECOMMENDATIONS, lists)
     tiers = storage.read(RECOMMENDATIONS).groupBy("tier").count().collect()
     return {"users": count, "tiers": {row["tier"]: row["count"] for row in tiers}}
 

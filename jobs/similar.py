@@ -17,10 +17,10 @@ def run(storage: RunStorage, settings: Settings) -> Facts:
     facts, k = {}, settings.similar.top_k
     if settings.similar.users:
         users = embedded_users(storage, settings)
-        facts["users"] = storage.write(SIMILAR_USERS, find_similar(storage.spark, users, k, SIMILAR_USERS))
+        facts["users"] = storage.write_mapped(SIMILAR_USERS, find_similar(storage.spark, users, k, SIMILAR_USERS))
     if settings.similar.items:
         items = embedded_items(storage, settings)
-        facts["items"] = storage.write(SIMILAR_ITEMS, find_similar(storage.spark, items, k, SIMILAR_ITEMS))
+        facts["items"] = storage.write_mapped(SIMILAR_ITEMS, find_similar(storage.spark, items, k, SIMILAR_ITEMS))
     return facts
 
 

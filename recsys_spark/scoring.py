@@ -10,6 +10,7 @@ from pyspark.sql import DataFrame
 
 from recsys_spark.blockwise.items import distribute_ids, distribute_items
 from recsys_spark.blockwise.neighbors import Similarity, attach_neighbors, find_neighbors, neighbor_count
+from recsys_spark.blockwise.plan import BlockMap
 from recsys_spark.blockwise.scorers import EmbeddingScorer, ItemVectors, NeighborScorer, PopularityScorer, Scorer
 from recsys_spark.blockwise.similar import EmbeddedEntities, distribute_entities
 from recsys_spark.blockwise.user_rows import RowSource, UserRows, distribute_user_rows
@@ -43,7 +44,7 @@ def popularity_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> Popu
     return PopularityScorer(items)
 
 
-def search_neighbors(storage: RunStorage, settings: Settings, hold_out: bool) -> DataFrame:
+def search_neighbors(storage: RunStorage, settings: Settings, hold_out: bool) -> BlockMap:
     """Each user's nearest users, from everything or without the hold-out."""
     neighbors = settings.neighbors
     rows = user_rows(storage, settings, hold_out, neighbors.weighting, _shard_bytes(settings))
@@ -110,7 +111,7 @@ def _embedding_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tupl
 
 def _neighbor_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[DataFrame, Scorer]:
     hold_out = fit == "selection"
-    neighbors = search_neighbors(storage, settings, hold_out) if hold_out else storage.read(USER_NEIGHBORS)
+    neighbors = search_neighbors(storage, settings, hold_out).frame() if hold_out else storage.read(USER_NEIGHBORS)
     # Neighbors of one user lie anywhere: their rows stay in one mapped file, whatever its size.
     everything = user_rows(storage, settings, hold_out, "none", shard_bytes=1 << 62)
     mode: Literal["mean", "sum"] = "mean" if settings.feedback.kind == "explicit" else "sum"

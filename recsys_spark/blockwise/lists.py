@@ -14,7 +14,7 @@ from pyspark.sql.types import ArrayType, IntegerType, StructField, StructType
 
 from recsys_spark.blockwise.blocks import TEST, TRAIN, VALIDATION, items_in_splits, lists_of, user_positions
 from recsys_spark.blockwise.files import MappedStrings
-from recsys_spark.blockwise.plan import Block, map_blocks
+from recsys_spark.blockwise.plan import Block, BlockMap
 from recsys_spark.blockwise.scorers import Scorer
 from recsys_spark.kernels.csr import IndexLists
 from recsys_spark.kernels.topk import TopK
@@ -33,7 +33,7 @@ MEASURED_LISTS = StructType(
 
 def recommend(
     blocks: DataFrame, scorer: Scorer, item_ids: MappedStrings, k: int, exclude_seen: bool = True
-) -> DataFrame:
+) -> BlockMap:
     """The table `recommendations`: k best items of each user of `blocks`, seen items (all splits) left out.
 
     Memory of a task: its block, one tile of scores and 12 bytes x k x users of the block.
@@ -52,7 +52,7 @@ def recommend(
         ]
         return pa.record_batch(columns, names=RECOMMENDATIONS.schema.names)
 
-    return map_blocks(blocks, score, RECOMMENDATIONS.schema)
+    return BlockMap(blocks, score, RECOMMENDATIONS.schema)
 
 
 def measure_lists(blocks: DataFrame, scorer: Scorer, k: int) -> DataFrame:
@@ -73,7 +73,7 @@ def measure_lists(blocks: DataFrame, scorer: Scorer, k: int) -> DataFrame:
         ]
         return pa.record_batch(columns, names=MEASURED_LISTS.names)
 
-    return map_blocks(blocks, score, MEASURED_LISTS)
+    return BlockMap(blocks, score, MEASURED_LISTS).frame()
 
 
 @contextmanager

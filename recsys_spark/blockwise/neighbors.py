@@ -15,7 +15,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.blockwise.blocks import binary_cell, single_blocks, user_positions
-from recsys_spark.blockwise.plan import map_blocks
+from recsys_spark.blockwise.plan import BlockMap
 from recsys_spark.blockwise.user_rows import UserRows
 from recsys_spark.errors import SettingsError
 from recsys_spark.kernels.csr import joined_rows
@@ -64,7 +64,7 @@ def neighbor_count(k: int | Literal["all"], n_users: int) -> int:
     return max(n_users - 1, 1)
 
 
-def find_neighbors(blocks: DataFrame, rows: UserRows, k: int, similarity: Similarity) -> DataFrame:
+def find_neighbors(blocks: DataFrame, rows: UserRows, k: int, similarity: Similarity) -> BlockMap:
     """The table `user_neighbors`: k nearest users of each user of `blocks`, ties by the smaller position.
 
     Memory of a task: its blocks at once, one tile of candidates and 16 bytes x k x users of the blocks.
@@ -75,7 +75,7 @@ def find_neighbors(blocks: DataFrame, rows: UserRows, k: int, similarity: Simila
         return _neighbor_rows(nearest_users(some, users, rows, k), users, similarity)
 
     at_once = BLOCKS_AT_ONCE if k <= MOST_NEIGHBORS_AT_ONCE else 1
-    return map_blocks(blocks, search, USER_NEIGHBORS.schema, at_once)
+    return BlockMap(blocks, search, USER_NEIGHBORS.schema, at_once)
 
 
 def nearest_users(some: pa.RecordBatch, users: NDArray[np.int32], rows: UserRows, k: int) -> TopK:

@@ -1,7 +1,7 @@
 """The one distributed plan: blocks of queries meet candidates that each worker maps; k a query leave the task.
 
 Candidates reach each executor once, as files, and all its Python workers map them: a Spark broadcast
-would be unpickled into one private copy a worker. Memory of a task = one block + the tiles of the kernel,
+would be unpickled into one private copy a worker. Memory of a task = its blocks at once + the tiles of the kernel,
 whatever the number of users.
 """
 
@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias
 
 import pyarrow as pa
 from pyspark.sql import DataFrame
-from pyspark.sql.types import StructType
+from pyspark.sql.types import ArrayType, StructType
 from threadpoolctl import threadpool_limits
+
+from recsys_spark.blockwise.parts import WRITTEN, WrittenPart, write_part
 
 Block: TypeAlias = pa.RecordBatch
 """One row of a block table; read its cells with `array_of` and `strings_of` of `blockwise.blocks`."""
@@ -22,26 +26,64 @@ Block: TypeAlias = pa.RecordBatch
 BLOCKS_A_TASK = 4
 
 
-def map_blocks(
-    blocks: DataFrame, work: Callable[[pa.RecordBatch], pa.RecordBatch], schema: StructType, at_once: int = 1
-) -> DataFrame:
-    """Apply `work` to the rows of a block table, up to `at_once` together, without a shuffle of what it gives.
+@dataclass(frozen=True)
+class BlockMap:
+    """What `work` gives for the rows of a block table, up to `at_once` together: a table of that schema, not yet made.
 
     `work` is pickled to the workers, so it holds names of distributed files and plain values, no arrays.
     """
 
-    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        # Spark sets OMP_NUM_THREADS for its workers; this holds where the environment is not passed on.
-        with threadpool_limits(limits=int(os.environ.get("OMP_NUM_THREADS", "1"))):
-            for batch in batches:
-                for position in range(0, batch.num_rows, at_once):
-                    yield work(batch.slice(position, at_once))
+    blocks: DataFrame
+    work: Callable[[pa.RecordBatch], pa.RecordBatch]
+    schema: StructType
+    at_once: int = 1
 
-    # An explicit number: adaptive execution would fold small block tables into a single task.
-    return spread(blocks).mapInArrow(run, schema)
+    def frame(self) -> DataFrame:
+        """The table as a frame: a map-only stage, without a shuffle of what the work gives."""
+        results = _results(self.work, self.schema, self.at_once)
+        # An explicit number: adaptive execution would fold small block tables into a single task.
+        return spread(self.blocks).mapInArrow(results, self.schema)
+
+    def write_parts(self, folder: Path) -> list[WrittenPart]:
+        """Write the table as Parquet files into a folder that driver and executors share; give those that count.
+
+        Each attempt of a task writes a file with a name of its own, and Spark reports one attempt a task: files of
+        attempts that failed, were overtaken or came too late are in the folder too, and are not given.
+        """
+        results = _results(self.work, self.schema, self.at_once)
+
+        def write(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            yield from write_part(results(batches), folder)
+
+        rows = spread(self.blocks).mapInArrow(write, WRITTEN).collect()
+        return [WrittenPart(row["name"], row["rows"], row["bytes"]) for row in rows]
 
 
 def spread(blocks: DataFrame) -> DataFrame:
     """The blocks over enough tasks to keep every core busy until the end."""
     tasks = blocks.sparkSession.sparkContext.defaultParallelism * BLOCKS_A_TASK
     return blocks.repartition(tasks)
+
+
+def _results(
+    work: Callable[[pa.RecordBatch], pa.RecordBatch], schema: StructType, at_once: int
+) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        # Spark sets OMP_NUM_THREADS for its workers; this holds where the environment is not passed on.
+        with threadpool_limits(limits=int(os.environ.get("OMP_NUM_THREADS", "1"))):
+            for batch in batches:
+                for position in range(0, batch.num_rows, at_once):
+                    yield _without_nulls(work(batch.slice(position, at_once)), schema)
+
+    return run
+
+
+def _without_nulls(batch: pa.RecordBatch, schema: StructType) -> pa.RecordBatch:
+    """The batch, if it holds no null that its schema does not allow: Spark trusts what is declared."""
+    for field in schema.fields:
+        column = batch.column(field.name)
+        if not field.nullable and column.null_count:
+            raise ValueError(f"column {field.name} is null in {column.null_count} rows, which its table does not allow")
+        if isinstance(field.dataType, ArrayType) and not field.dataType.containsNull and column.flatten().null_count:
+            raise ValueError(f"column {field.name} holds nulls in its lists, which its table does not allow")
+    return batch

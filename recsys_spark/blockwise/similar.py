@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 
 from recsys_spark.blockwise.blocks import lists_of
 from recsys_spark.blockwise.files import MappedArray, MappedStrings, distribute_array, save_array, shard_rows
 from recsys_spark.blockwise.lists import packed_lists
-from recsys_spark.blockwise.plan import Block, map_blocks
+from recsys_spark.blockwise.plan import Block, BlockMap
 from recsys_spark.kernels.csr import IndexLists
 from recsys_spark.kernels.scoring import largest_magnitudes, score_top_k
 from recsys_spark.kernels.topk import TopK, merge_top_k
@@ -67,7 +67,7 @@ def distribute_entities(
     return EmbeddedEntities(tuple(shards), ids)
 
 
-def find_similar(spark: SparkSession, entities: EmbeddedEntities, k: int, table: Table) -> DataFrame:
+def find_similar(spark: SparkSession, entities: EmbeddedEntities, k: int, table: Table) -> BlockMap:
     """The k nearest entities of each entity, as `similar_users` or `similar_items`.
 
     u.v - |v|^2 / 2 = (|u|^2 - d^2) / 2, so the scoring kernel finds the nearest; the distances written are
@@ -89,7 +89,7 @@ def find_similar(spark: SparkSession, entities: EmbeddedEntities, k: int, table:
         return pa.record_batch(columns, names=table.schema.names)
 
     blocks = spark.createDataFrame(entities.ranges(), "shard int, start int, end int")
-    return map_blocks(blocks, search, table.schema)
+    return BlockMap(blocks, search, table.schema)
 
 
 def _nearest(entities: EmbeddedEntities, augmented: NDArray[np.float32], first: int, k: int) -> TopK:

@@ -12,6 +12,7 @@ from typing import Any
 
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import StructType
 
 from recsys_spark.storage.errors import (
     MissingTableError,
@@ -21,6 +22,7 @@ from recsys_spark.storage.errors import (
 )
 from recsys_spark.storage.filesystem import FileSystem
 from recsys_spark.storage.local_filesystem import file_sizes
+from recsys_spark.storage.mapped import Mapped, write_parts
 from recsys_spark.storage.parquet import count_rows, read_parquet
 from recsys_spark.storage.paths import Run, find_run
 from recsys_spark.storage.receipts import (
@@ -91,6 +93,28 @@ class RunStorage:
         self._finish(table_receipt(table, rows))
         return rows
 
+    def write_mapped(self, table: Table, mapped: Mapped) -> int:
+        """Write what tasks make as the table and return its rows: by the tasks themselves where the root is local.
+
+        A local root is one folder for the driver and all executors. The files of the attempts that Spark accepted are
+        moved to their place once all tasks are done; those of other attempts go with the folder they are in. On other
+        roots Spark writes: workers have no Hadoop file system.
+
+        Raises:
+            TableSchemaError: for a missing, extra or differently typed column.
+            StorageError: when the driver does not find a file that a task has written.
+            PublishedRunError: when the run is published, or a finished step has written the table.
+        """
+        folder = self.filesystem.local_path(self.path(table))
+        if folder is None:
+            return self.write(table, mapped.frame())
+        _require_columns(table, mapped.schema)
+        self._clear(table.name)
+        parts = write_parts(mapped, folder)
+        if not parts:  # not even an empty file says which columns there would be
+            return self.write(table, self.spark.createDataFrame([], mapped.schema))
+        return self._finish_files(table, sum(part.rows for part in parts))
+
     def write_files(self, table: Table, folder: Path) -> int:
         """Write Parquet files that the driver made as the table and return its rows.
 
@@ -101,12 +125,7 @@ class RunStorage:
         self._clear(table.name)
         path = self.path(table)
         self.filesystem.copy_from_local(folder, path)
-        problems = schema_problems(table, read_parquet(self.spark, path).schema)
-        if problems:
-            raise TableSchemaError(f"table {table.name}: {'; '.join(problems)}")
-        rows = count_rows(self.spark, path)
-        self._finish(table_receipt(table, rows))
-        return rows
+        return self._finish_files(table, count_rows(self.spark, path))
 
     def read(self, table: Table, run: Run | None = None) -> DataFrame:
         """The table of this run or another. Parquet columns come back nullable.
@@ -255,6 +274,11 @@ class RunStorage:
         write_receipt(self.filesystem, self.run, receipt)
         self._written[receipt.name] = receipt.rows
 
+    def _finish_files(self, table: Table, rows: int) -> int:
+        _require_columns(table, read_parquet(self.spark, self.path(table)).schema)
+        self._finish(table_receipt(table, rows))
+        return rows
+
     def _bring(self, name: str, scratch: Path, run: Run | None) -> Path:
         path = self.path(name, run)
         local = self.filesystem.local_path(path)
@@ -264,6 +288,12 @@ class RunStorage:
         shutil.rmtree(target, ignore_errors=True)
         self.filesystem.copy_to_local(path, target)
         return target
+
+
+def _require_columns(table: Table, found: StructType) -> None:
+    problems = schema_problems(table, found)
+    if problems:
+        raise TableSchemaError(f"table {table.name}: {'; '.join(problems)}")
 
 
 def _name(table: Table | str) -> str:

@@ -82,7 +82,7 @@ def test_embedding_lists_are_the_best_by_sorting(
     users, items, is_trained, is_candidate = vectors
     candidates = distribute_items(spark, items, is_candidate, tmp_path, shard_bytes)
     joined = blocks(block_users).join(embedding_frame(spark, users, is_trained, block_users), on="block_id")
-    lists = recommend(joined, EmbeddingScorer(candidates), item_ids, k)
+    lists = recommend(joined, EmbeddingScorer(candidates), item_ids, k).frame()
     scores = np.where(is_candidate, users.astype(float) @ items.T.astype(float), -np.inf)
     assert found_lists(lists) == best(scores, ~np.isnan(taste.ratings), k)
     tiers = {row["user_id"]: row["tier"] for row in lists.collect()}
@@ -100,7 +100,7 @@ def test_seen_items_may_be_recommended_on_demand(
     joined = blocks(10).join(embedding_frame(spark, users, is_trained, 10), on="block_id")
     scores = np.where(is_candidate, users.astype(float) @ items.T.astype(float), -np.inf)
     nothing = np.zeros(scores.shape, bool)
-    lists = recommend(joined, EmbeddingScorer(candidates), item_ids, 6, exclude_seen=False)
+    lists = recommend(joined, EmbeddingScorer(candidates), item_ids, 6, exclude_seen=False).frame()
     assert found_lists(lists) == best(scores, nothing, 6)
 
 
@@ -144,7 +144,7 @@ def test_similar_items_are_the_nearest(
     }
     for shard_bytes in (1 << 20, 5 * 4 * (DIMS + 1)):
         entities = distribute_entities(spark, items, item_ids, tmp_path / str(shard_bytes), shard_bytes)
-        rows = find_similar(spark, entities, 4, SIMILAR_ITEMS).collect()
+        rows = find_similar(spark, entities, 4, SIMILAR_ITEMS).frame().collect()
         assert {row["item_id"]: row["similar_item_ids"] for row in rows} == expected
         assert {row["item_id"]: row["distances"][0] for row in rows}["i3"] == 0.0  # its double, i11
 

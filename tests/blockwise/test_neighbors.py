@@ -60,7 +60,7 @@ def test_neighbors_equal_a_brute_force(
 ) -> None:
     rows = distribute_user_rows(spark, source(block_users, hold_out), weighting, tmp_path / "rows", shard_bytes)
     assert len(rows.shards) == shards
-    found = find_neighbors(blocks(block_users), rows, k, INVERSE)
+    found = find_neighbors(blocks(block_users), rows, k, INVERSE).frame()
     assert found.schema.names == USER_NEIGHBORS.schema.names
     expected = expected_rows(weighed(rows_of(taste.known(hold_out)), weighting), k)
     assert sorted(map(tuple, found.collect()), key=lambda row: (row[0], row[4])) == expected
@@ -71,7 +71,7 @@ def test_alike_users_are_nearest_and_a_user_is_not_his_own_neighbor(
     spark: SparkSession, blocks: Blocks, source: Source, tmp_path: Path
 ) -> None:
     rows = distribute_user_rows(spark, source(4), "none", tmp_path / "rows", 60)
-    nearest = {row["user_idx"]: row for row in find_neighbors(blocks(4), rows, 1, INVERSE).collect()}
+    nearest = {row["user_idx"]: row for row in find_neighbors(blocks(4), rows, 1, INVERSE).frame().collect()}
     assert (nearest[7]["neighbor_idx"], nearest[7]["distance"], nearest[7]["similarity"]) == (8, 0.0, 1.0)
     assert nearest[8]["neighbor_idx"] == 7
     assert all(row["neighbor_idx"] != user for user, row in nearest.items())

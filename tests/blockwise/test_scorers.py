@@ -77,7 +77,7 @@ def test_popularity_lists(
     shard_bytes: int,
     k: int,
 ) -> None:
-    frame = recommend(blocks(block_users), popular(spark, tmp_path, shard_bytes), item_ids, k)
+    frame = recommend(blocks(block_users), popular(spark, tmp_path, shard_bytes), item_ids, k).frame()
     tiers = np.full(N_USERS, "popularity")
     assert published(frame) == expected(popularity_of(~np.isnan(taste.ratings)), tiers, k)
 
@@ -112,7 +112,7 @@ def test_neighbor_lists(
     attached = attach_neighbors(blocks(block_users), spark.createDataFrame(rows, USER_NEIGHBORS.schema))
     scores, tiers = _votes(taste, listed, weights, mode, shrinkage)
     assert set(tiers) == {"neighbors", "popularity"}
-    assert published(recommend(attached, scorer, item_ids, 4)) == expected(scores, tiers, 4)
+    assert published(recommend(attached, scorer, item_ids, 4).frame()) == expected(scores, tiers, 4)
 
 
 def _votes(
@@ -139,5 +139,5 @@ def test_a_catalogue_without_candidates_gives_empty_lists(
     spark: SparkSession, blocks: Blocks, item_ids: MappedStrings, tmp_path: Path
 ) -> None:
     items = distribute_items(spark, POPULARITY[:, None], np.zeros(N_ITEMS, bool), tmp_path / "none", 1 << 30)
-    lists = published(recommend(blocks(10), PopularityScorer(items), item_ids, 3))
+    lists = published(recommend(blocks(10), PopularityScorer(items), item_ids, 3).frame())
     assert {len(ids) for ids, _, _ in lists.values()} == {0}

@@ -39,7 +39,7 @@ def test_similar_items_equal_a_brute_force(
     monkeypatch.setattr(similar, "_BLOCK_ROWS", 2)
     entities = distribute_entities(spark, VECTORS, ids, tmp_path / "vectors", shard_bytes)
     assert len(entities.shards) == (1 if shard_bytes == LARGE else 4)
-    found = find_similar(spark, entities, k, SIMILAR_ITEMS)
+    found = find_similar(spark, entities, k, SIMILAR_ITEMS).frame()
     assert found.columns == SIMILAR_ITEMS.schema.names
     rows = {row["item_id"]: row for row in found.collect()}
     assert len(rows) == N_ITEMS == found.count()
@@ -53,10 +53,10 @@ def test_similar_items_equal_a_brute_force(
 
 def test_a_single_item_is_similar_to_nothing(spark: SparkSession, ids: MappedStrings, tmp_path: Path) -> None:
     entities = distribute_entities(spark, VECTORS[:1], ids, tmp_path / "vectors", LARGE)
-    (row,) = find_similar(spark, entities, 3, SIMILAR_ITEMS).collect()
+    (row,) = find_similar(spark, entities, 3, SIMILAR_ITEMS).frame().collect()
     assert (row["item_id"], row["similar_item_ids"], row["distances"]) == ("i0", [], [])
 
 
 def test_nothing_embedded_gives_no_rows(spark: SparkSession, ids: MappedStrings, tmp_path: Path) -> None:
     entities = distribute_entities(spark, VECTORS[:0], ids, tmp_path / "vectors", LARGE)
-    assert find_similar(spark, entities, 3, SIMILAR_ITEMS).collect() == []
+    assert find_similar(spark, entities, 3, SIMILAR_ITEMS).frame().collect() == []

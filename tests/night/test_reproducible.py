@@ -170,7 +170,7 @@ def _lists(workspace: Workspace, run_id: str, model: str, scratch: Path) -> str:
     settings = load_settings(workspace.settings, [f"recommend.model={model}"])
     blocks, scorer = scoring.list_scorer(storage, settings, "model")
     item_ids = distribute_ids(storage.spark, storage.fetch(ITEMS, scratch), "item", scratch / "ids")
-    return digest_of(recommend(blocks, scorer, item_ids, TOP_K).toArrow().to_pylist())
+    return digest_of(recommend(blocks, scorer, item_ids, TOP_K).frame().toArrow().to_pylist())
 
 
 def _both(nights: TwoNights, variant: Variant) -> tuple[tuple[Workspace, str], tuple[Workspace, str]]:

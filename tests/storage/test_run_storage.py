@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructField, StructType
 
+from recsys_spark.blockwise.parts import WrittenPart
 from recsys_spark.errors import SettingsError
 from recsys_spark.storage.errors import MissingTableError, PublishedRunError, StorageError, TableSchemaError
 from recsys_spark.storage.hadoop_filesystem import HadoopFileSystem
@@ -241,6 +244,81 @@ def test_files_made_by_the_driver_become_a_table(started: Nights, tmp_path: Path
     assert not storage.exists(SCORES)
     assert storage.write_files(SCORES, tmp_path / "right") == 1
     assert [tuple(row) for row in storage.read(SCORES).collect()] == [("u1", 5, ["a"], None)]
+
+
+@dataclass(frozen=True)
+class Written:
+    """A table of one user a file, written as tasks do; files of attempts that do not count lie beside."""
+
+    spark: SparkSession
+    users: tuple[str, ...]
+    lost: str | None = None
+    value: Any = 5
+
+    @property
+    def schema(self) -> StructType:
+        return SCORES.schema
+
+    def frame(self) -> DataFrame:
+        return self.spark.createDataFrame([(user, 5, ["a"], None) for user in self.users], SCORES.schema)
+
+    def write_parts(self, folder: Path) -> list[WrittenPart]:
+        found = []
+        for user in (*self.users, "overtaken"):
+            row = {"user_id": [user], "value": [self.value], "tags": [["a"]], "note": pa.nulls(1, pa.float64())}
+            path = folder / f"part-{user}.parquet"
+            pq.write_table(pa.table(row), path)
+            found.append(WrittenPart(path.name, 1, path.stat().st_size))
+        if self.lost:
+            (folder / f"part-{self.lost}.parquet").unlink()
+        return found[:-1]
+
+
+def test_files_made_by_tasks_become_a_table(started: Nights, spark: SparkSession) -> None:
+    storage = started()
+    assert storage.write_mapped(SCORES, Written(spark, ("u1", "u2"))) == 2
+    assert sorted(tuple(row) for row in storage.read(SCORES).collect()) == [
+        ("u1", 5, ["a"], None),
+        ("u2", 5, ["a"], None),
+    ]
+    assert sorted(path.name for path in Path(storage.path(SCORES)).iterdir()) == ["part-u1.parquet", "part-u2.parquet"]
+    assert storage.count(SCORES) == 2
+
+
+def test_a_table_without_rows_still_has_its_columns(started: Nights, spark: SparkSession) -> None:
+    storage = started()
+    assert storage.write_mapped(SCORES, Written(spark, ())) == 0
+    assert storage.read(SCORES).collect() == []
+
+
+def test_a_file_that_the_driver_does_not_see_is_an_error(started: Nights, spark: SparkSession) -> None:
+    storage = started()
+    with pytest.raises(StorageError, match=r"part-u2.parquet with .* bytes, which the driver does not see .* mount"):
+        storage.write_mapped(SCORES, Written(spark, ("u1", "u2"), lost="u2"))
+    assert not storage.exists(SCORES)
+    assert storage.write_mapped(SCORES, Written(spark, ("u1", "u2"))) == 2  # what was left is removed
+    assert storage.read(SCORES).count() == 2
+
+
+def test_wrong_columns_are_refused_before_a_task_runs(started: Nights, spark: SparkSession) -> None:
+    wider = Table("scores", "", (*SCORES.columns, Column("new", SCORES.columns[1].type, "New.")), key=())
+    with pytest.raises(TableSchemaError, match="column new is missing"):
+        started().write_mapped(wider, Written(spark, ("u1",)))
+
+
+def test_files_with_other_columns_than_declared_are_refused(started: Nights, spark: SparkSession) -> None:
+    storage = started()
+    with pytest.raises(TableSchemaError, match="column value is string, expected bigint"):
+        storage.write_mapped(SCORES, Written(spark, ("u1",), value="5"))
+    assert not storage.exists(SCORES)
+
+
+def test_spark_writes_where_tasks_cannot(started: Nights, spark: SparkSession) -> None:
+    storage = started()
+    remote = RunStorage(spark, HadoopFileSystem(spark, f"file://{storage.run.root}"), storage.run)
+    assert remote.write_mapped(SCORES, Written(spark, ("u1", "u2"))) == 2
+    assert sorted(row["user_id"] for row in remote.read(SCORES).collect()) == ["u1", "u2"]
+    assert not list(Path(storage.path(SCORES)).glob("part-u*"))
 
 
 @pytest.fixture

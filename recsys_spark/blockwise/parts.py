@@ -1,0 +1,68 @@
+"""Writes what a task gives as a Parquet file of its own, without handing the rows to the JVM first."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pyarrow.types as kinds
+from pyspark import TaskContext
+
+WRITTEN = "name string, rows long, bytes long"
+ROW_GROUP_BYTES = 16 << 20
+
+
+class WrittenPart(NamedTuple):
+    """A file that a task wrote: its name in the folder, its rows, its size in bytes."""
+
+    name: str
+    rows: int
+    bytes: int
+
+
+def write_part(batches: Iterator[pa.RecordBatch], folder: Path) -> Iterator[pa.RecordBatch]:
+    """Write the batches of this attempt of a task into one file; give a row of `WRITTEN`, or none without a batch.
+
+    The folder is not made: an attempt that begins after it was removed fails, and disturbs nobody.
+    Memory: a row group, which is closed when it passes 16 MB.
+    """
+    context = TaskContext.get()
+    number = 0 if context is None else context.partitionId()
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"{folder} is not there on {socket.gethostname()}: with executors on other hosts than the driver, "
+            "storage.root must be on a file system that all of them mount, or have a scheme such as hdfs:// or s3a://"
+        )
+    path = folder / f"part-{number:05d}-{secrets.token_hex(8)}.snappy.parquet"
+    rows = 0
+    for group in _row_groups(batches):
+        if rows == 0:
+            writer = pq.ParquetWriter(path, group.schema, use_dictionary=_repeating(group.schema))
+        writer.write_table(group)
+        rows += group.num_rows
+    if rows:
+        writer.close()
+        yield pa.record_batch([[path.name], [rows], [path.stat().st_size]], names=WrittenPart._fields)
+
+
+def _repeating(schema: pa.Schema) -> list[str]:
+    """Columns worth a dictionary: ids are, floats cost more with one and take more room."""
+    is_text = {field.name: kinds.is_string(field.type) for field in schema}
+    in_lists = [f for f in schema if kinds.is_list(f.type) and kinds.is_string(f.type.value_type)]
+    return [name for name in is_text if is_text[name]] + [f"{field.name}.list.element" for field in in_lists]
+
+
+def _row_groups(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
+    held: list[pa.RecordBatch] = []
+    for batch in batches:
+        held.append(batch)
+        if sum(each.nbytes for each in held) >= ROW_GROUP_BYTES:
+            yield pa.Table.from_batches(held)
+            held = []
+    if sum(each.num_rows for each in held):
+        yield pa.Table.from_batches(held)
