@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame
 
 from recsys_spark.blockwise.items import distribute_ids, distribute_items
 from recsys_spark.blockwise.neighbors import Similarity, attach_neighbors, find_neighbors, neighbor_count
-from recsys_spark.blockwise.plan import BlockMap
+from recsys_spark.blockwise.plan import BlockMap, spread, spread_together
 from recsys_spark.blockwise.scorers import EmbeddingScorer, ItemVectors, NeighborScorer, PopularityScorer, Scorer
 from recsys_spark.blockwise.similar import EmbeddedEntities, distribute_entities
 from recsys_spark.blockwise.user_rows import RowSource, UserRows, distribute_user_rows
@@ -50,7 +50,7 @@ def search_neighbors(storage: RunStorage, settings: Settings, hold_out: bool) ->
     rows = user_rows(storage, settings, hold_out, neighbors.weighting, _shard_bytes(settings))
     k = neighbor_count(neighbors.k, rows.n_users)
     similarity = Similarity(neighbors.similarity, neighbors.bandwidth)
-    return find_neighbors(storage.read(USER_BLOCKS), rows, k, similarity)
+    return find_neighbors(spread(storage.read(USER_BLOCKS)), rows, k, similarity)
 
 
 def user_rows(
@@ -105,8 +105,7 @@ def _shard_bytes(settings: Settings) -> int:
 def _embedding_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[DataFrame, Scorer]:
     model = _model(storage, fit)
     items = _distribute_model(storage, settings, fit, model)
-    blocks = storage.read(USER_BLOCKS).join(storage.read(_EMBEDDINGS[fit]), on="block_id", how="inner")
-    return blocks, EmbeddingScorer(items)
+    return spread_together(storage.read(USER_BLOCKS), storage.read(_EMBEDDINGS[fit])), EmbeddingScorer(items)
 
 
 def _neighbor_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[DataFrame, Scorer]:

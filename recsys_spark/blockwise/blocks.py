@@ -40,9 +40,8 @@ def training_rows(block: Block, n_columns: int, hold_out: bool) -> CsrRows:
 
 def items_in_splits(block: Block, splits: tuple[int, ...]) -> IndexLists:
     """The item positions of each user of a block, in the given splits only."""
-    rows = rows_of(block, n_columns=0)
-    kept = rows.select(np.isin(array_of(block, "splits", np.uint8), splits))
-    return IndexLists(kept.indptr, kept.indices)
+    lists = IndexLists(array_of(block, "indptr", np.int64), array_of(block, "indices", np.int32))
+    return lists.select(np.isin(array_of(block, "splits", np.uint8), splits))
 
 
 def single_blocks(some: pa.RecordBatch) -> list[Block]:

@@ -52,7 +52,7 @@ def recommend(
         ]
         return pa.record_batch(columns, names=RECOMMENDATIONS.schema.names)
 
-    return BlockMap(blocks, score, RECOMMENDATIONS.schema)
+    return BlockMap(blocks.drop("ratings"), score, RECOMMENDATIONS.schema)
 
 
 def measure_lists(blocks: DataFrame, scorer: Scorer, k: int) -> DataFrame:
@@ -73,7 +73,7 @@ def measure_lists(blocks: DataFrame, scorer: Scorer, k: int) -> DataFrame:
         ]
         return pa.record_batch(columns, names=MEASURED_LISTS.names)
 
-    return BlockMap(blocks, score, MEASURED_LISTS).frame()
+    return BlockMap(blocks.drop("ratings"), score, MEASURED_LISTS).frame()
 
 
 @contextmanager
@@ -88,5 +88,8 @@ def scored_once(lists: DataFrame) -> Iterator[DataFrame]:
 def packed_lists(best: TopK) -> tuple[IndexLists, NDArray[Any]]:
     """The lists without their padding, one after the other, and their scores."""
     is_item = best.indices >= 0
+    if is_item.all():
+        indptr = np.arange(0, best.indices.size + 1, best.indices.shape[1], dtype=np.int64)
+        return IndexLists(indptr, best.indices.ravel()), best.scores.ravel()
     indptr = np.concatenate([[0], np.cumsum(is_item.sum(axis=1))]).astype(np.int64)
     return IndexLists(indptr, best.indices[is_item]), best.scores[is_item]

@@ -15,7 +15,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.blockwise.blocks import binary_cell, single_blocks, user_positions
-from recsys_spark.blockwise.plan import BlockMap
+from recsys_spark.blockwise.plan import BlockMap, spread_together
 from recsys_spark.blockwise.user_rows import UserRows
 from recsys_spark.errors import SettingsError
 from recsys_spark.kernels.csr import joined_rows
@@ -105,7 +105,7 @@ def attach_neighbors(blocks: DataFrame, neighbors: DataFrame) -> DataFrame:
         "similarity",
     )
     packed = spans.groupBy("block_id").cogroup(placed.groupBy("block_id")).applyInArrow(_pack, _NEIGHBOR_BLOCKS)
-    return blocks.join(packed, on="block_id", how="inner")
+    return spread_together(blocks, packed)
 
 
 def _pack(span: pa.Table, neighbors: pa.Table) -> pa.Table:

@@ -42,7 +42,11 @@ def write_part(batches: Iterator[pa.RecordBatch], folder: Path) -> Iterator[pa.R
     rows = 0
     for group in _row_groups(batches):
         if rows == 0:
-            writer = pq.ParquetWriter(path, group.schema, use_dictionary=_repeating(group.schema))
+            flat = [field.name for field in group.schema if not kinds.is_list(field.type)]
+            # Nobody filters by what is in a list.
+            writer = pq.ParquetWriter(
+                path, group.schema, use_dictionary=_repeating(group.schema), write_statistics=flat
+            )
         writer.write_table(group)
         rows += group.num_rows
     if rows:

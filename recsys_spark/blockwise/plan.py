@@ -7,6 +7,7 @@ whatever the number of users.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 import pyarrow as pa
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, StructType
 from threadpoolctl import threadpool_limits
 
@@ -23,13 +25,14 @@ from recsys_spark.blockwise.parts import WRITTEN, WrittenPart, write_part
 Block: TypeAlias = pa.RecordBatch
 """One row of a block table; read its cells with `array_of` and `strings_of` of `blockwise.blocks`."""
 
-BLOCKS_A_TASK = 4
+TASKS_A_CORE = 4
 
 
 @dataclass(frozen=True)
 class BlockMap:
     """What `work` gives for the rows of a block table, up to `at_once` together: a table of that schema, not yet made.
 
+    A task for each part of `blocks`, so they should be spread.
     `work` is pickled to the workers, so it holds names of distributed files and plain values, no arrays.
     """
 
@@ -41,8 +44,7 @@ class BlockMap:
     def frame(self) -> DataFrame:
         """The table as a frame: a map-only stage, without a shuffle of what the work gives."""
         results = _results(self.work, self.schema, self.at_once)
-        # An explicit number: adaptive execution would fold small block tables into a single task.
-        return spread(self.blocks).mapInArrow(results, self.schema)
+        return self.blocks.mapInArrow(results, self.schema)
 
     def write_parts(self, folder: Path) -> list[WrittenPart]:
         """Write the table as Parquet files into a folder that driver and executors share; give those that count.
@@ -55,14 +57,41 @@ class BlockMap:
         def write(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             yield from write_part(results(batches), folder)
 
-        rows = spread(self.blocks).mapInArrow(write, WRITTEN).collect()
+        rows = self.blocks.mapInArrow(write, WRITTEN).collect()
         return [WrittenPart(row["name"], row["rows"], row["bytes"]) for row in rows]
 
 
 def spread(blocks: DataFrame) -> DataFrame:
     """The blocks over enough tasks to keep every core busy until the end."""
-    tasks = blocks.sparkSession.sparkContext.defaultParallelism * BLOCKS_A_TASK
-    return blocks.repartition(tasks)
+    # An explicit number: adaptive execution would fold small block tables into a single task.
+    return blocks.repartition(_tasks(blocks))
+
+
+def spread_together(blocks: DataFrame, more: DataFrame) -> DataFrame:
+    """Two block tables joined by `block_id` and spread over the tasks, each moved once.
+
+    A key of their own for the blocks, because hashes of the ids would give some tasks twice as many as others.
+    """
+    tasks = _tasks(blocks)
+    left, right = (table.withColumn("_key", _even_key(tasks)).repartition(tasks, "_key") for table in (blocks, more))
+    return left.join(right.drop("block_id"), on="_key", how="inner").drop("_key")
+
+
+def _even_key(tasks: int) -> Column:
+    """A number for each block, no two alike, that Spark's hash sends to part `block_id mod tasks`; to any if none does.
+
+    The first such number of as many as nearly always hold one: 8 times the tasks, up to 2,048.
+    """
+    room = min(8 * tasks, 2048)
+    first = F.col("block_id").cast("long") * room
+    fits = F.filter(
+        F.sequence(first, first + (room - 1)), lambda number: F.pmod(F.hash(number), tasks) == F.col("block_id") % tasks
+    )
+    return F.coalesce(F.try_element_at(fits, F.lit(1)), first)
+
+
+def _tasks(blocks: DataFrame) -> int:
+    return blocks.sparkSession.sparkContext.defaultParallelism * TASKS_A_CORE
 
 
 def _results(
@@ -74,8 +103,18 @@ def _results(
             for batch in batches:
                 for position in range(0, batch.num_rows, at_once):
                     yield _without_nulls(work(batch.slice(position, at_once)), schema)
+        _spare_collections()
 
     return run
+
+
+def _spare_collections() -> None:
+    """Leave what is loaded by now out of garbage collections.
+
+    Spark's worker collects after every task; through all that NumPy, Numba and pandas have loaded it takes 25 ms.
+    """
+    if gc.get_freeze_count() == 0:
+        gc.freeze()
 
 
 def _without_nulls(batch: pa.RecordBatch, schema: StructType) -> pa.RecordBatch:

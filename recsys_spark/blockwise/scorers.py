@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_spark.blockwise.blocks import array_of
+from recsys_spark.blockwise.blocks import TEST, TRAIN, VALIDATION, array_of, items_in_splits
 from recsys_spark.blockwise.files import MappedArray
 from recsys_spark.blockwise.plan import Block
 from recsys_spark.blockwise.user_rows import UserRows
@@ -121,7 +121,8 @@ class NeighborScorer:
         best = score_from_neighbors(
             shard.load(self.rows.n_items), neighbors, similarities, excluded, k, self.mode, self.shrinkage
         )
-        is_unknown = np.diff(self.rows.of(block).indptr) == 0
+        known = items_in_splits(block, (TRAIN,) if self.rows.hold_out else (TRAIN, VALIDATION, TEST))
+        is_unknown = np.diff(known.indptr) == 0
         return _or_else(best, self.fallback(block, excluded, k), is_unknown | (best.indices[:, 0] < 0))
 
 

@@ -13,7 +13,7 @@ from pyspark.sql import SparkSession
 from recsys_spark.blockwise.blocks import lists_of
 from recsys_spark.blockwise.files import MappedArray, MappedStrings, distribute_array, save_array, shard_rows
 from recsys_spark.blockwise.lists import packed_lists
-from recsys_spark.blockwise.plan import Block, BlockMap
+from recsys_spark.blockwise.plan import Block, BlockMap, spread
 from recsys_spark.kernels.csr import IndexLists
 from recsys_spark.kernels.scoring import largest_magnitudes, score_top_k
 from recsys_spark.kernels.topk import TopK, merge_top_k
@@ -89,7 +89,7 @@ def find_similar(spark: SparkSession, entities: EmbeddedEntities, k: int, table:
         return pa.record_batch(columns, names=table.schema.names)
 
     blocks = spark.createDataFrame(entities.ranges(), "shard int, start int, end int")
-    return BlockMap(blocks, search, table.schema)
+    return BlockMap(spread(blocks), search, table.schema)
 
 
 def _nearest(entities: EmbeddedEntities, augmented: NDArray[np.float32], first: int, k: int) -> TopK:

@@ -42,6 +42,11 @@ class IndexLists:
         """Number of lists."""
         return self.indptr.size - 1
 
+    def select(self, mask: NDArray[np.bool_]) -> "IndexLists":
+        """Keep the positions where `mask`, (positions,), is true; rows keep their places."""
+        kept_before = np.concatenate([[0], np.cumsum(mask)]).astype(np.int64)
+        return IndexLists(kept_before[self.indptr], self.indices[mask])
+
 
 @dataclass(frozen=True)
 class CsrRows(IndexLists):
@@ -77,8 +82,8 @@ class CsrRows(IndexLists):
 
     def select(self, mask: NDArray[np.bool_]) -> "CsrRows":
         """Keep the entries where `mask`, (nnz,), is true; rows keep their positions."""
-        kept_before = np.concatenate([[0], np.cumsum(mask)]).astype(np.int64)
-        return CsrRows(kept_before[self.indptr], self.indices[mask], self.values[mask], self.n_columns)
+        lists = super().select(mask)
+        return CsrRows(lists.indptr, lists.indices, self.values[mask], self.n_columns)
 
     def slice_rows(self, start: int, stop: int) -> "CsrRows":
         """Give rows `start` to `stop` (excluded); indices and values are views, not copies."""
