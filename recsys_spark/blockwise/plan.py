@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 import pyarrow as pa
-from pyspark.sql import Column, DataFrame
-from pyspark.sql import functions as F
+from pyspark.sql import DataFrame
 from pyspark.sql.types import ArrayType, StructType
 from threadpoolctl import threadpool_limits
 
@@ -64,34 +63,13 @@ class BlockMap:
 def spread(blocks: DataFrame) -> DataFrame:
     """The blocks over enough tasks to keep every core busy until the end."""
     # An explicit number: adaptive execution would fold small block tables into a single task.
-    return blocks.repartition(_tasks(blocks))
+    return blocks.repartition(blocks.sparkSession.sparkContext.defaultParallelism * TASKS_A_CORE)
 
 
 def spread_together(blocks: DataFrame, more: DataFrame) -> DataFrame:
-    """Two block tables joined by `block_id` and spread over the tasks, each moved once.
-
-    A key of their own for the blocks, because hashes of the ids would give some tasks twice as many as others.
-    """
-    tasks = _tasks(blocks)
-    left, right = (table.withColumn("_key", _even_key(tasks)).repartition(tasks, "_key") for table in (blocks, more))
-    return left.join(right.drop("block_id"), on="_key", how="inner").drop("_key")
-
-
-def _even_key(tasks: int) -> Column:
-    """A number for each block, no two alike, that Spark's hash sends to part `block_id mod tasks`; to any if none does.
-
-    The first such number of as many as nearly always hold one: 8 times the tasks, up to 2,048.
-    """
-    room = min(8 * tasks, 2048)
-    first = F.col("block_id").cast("long") * room
-    fits = F.filter(
-        F.sequence(first, first + (room - 1)), lambda number: F.pmod(F.hash(number), tasks) == F.col("block_id") % tasks
-    )
-    return F.coalesce(F.try_element_at(fits, F.lit(1)), first)
-
-
-def _tasks(blocks: DataFrame) -> int:
-    return blocks.sparkSession.sparkContext.defaultParallelism * TASKS_A_CORE
+    """Two block tables joined by `block_id`, and spread."""
+    # A second shuffle: below a join Spark overrides how many parts it is told to make.
+    return spread(blocks.join(more, on="block_id", how="inner"))
 
 
 def _results(

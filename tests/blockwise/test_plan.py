@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,12 +10,11 @@ import pytest
 from pyspark import TaskContext
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, IntegerType, StringType, StructField, StructType
 
 from recsys_spark.blockwise import parts
 from recsys_spark.blockwise.parts import write_part
-from recsys_spark.blockwise.plan import TASKS_A_CORE, BlockMap, spread_together
+from recsys_spark.blockwise.plan import BlockMap
 
 SCHEMA = StructType(
     [
@@ -129,15 +127,3 @@ def test_two_attempts_of_one_task_write_two_files(tmp_path: Path) -> None:
     names = {row["name"] for _ in range(2) for out in write_part(iter([batch]), tmp_path) for row in out.to_pylist()}
     assert len(names) == 2
     assert {path.name for path in tmp_path.iterdir()} == names
-
-
-@pytest.mark.parametrize("n_blocks", [1, 5, 8, 100])
-def test_joined_blocks_are_spread_evenly(spark: SparkSession, n_blocks: int) -> None:
-    left = spark.createDataFrame([(block, f"left {block}") for block in range(n_blocks)], "block_id int, one string")
-    right = spark.createDataFrame([(block, block / 2) for block in range(n_blocks)], "block_id int, other double")
-    rows = spread_together(left, right.where("block_id != 3")).withColumn("part", F.spark_partition_id()).collect()
-    found = sorted((row["block_id"], row["one"], row["other"]) for row in rows)
-    assert found == [(block, f"left {block}", block / 2) for block in range(n_blocks) if block != 3]
-    tasks = TASKS_A_CORE * spark.sparkContext.defaultParallelism
-    assert max(Counter(row["part"] for row in rows).values()) == -(-n_blocks // tasks)
-    assert rows[0].asDict().keys() == {"block_id", "one", "other", "part"}
