@@ -5,7 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 
-NAMES = ("scoring_kernel", "neighbors_kernel", "neighbor_scoring")
+NAMES = (
+    "scoring_kernel",
+    "neighbors_kernel",
+    "neighbor_scoring",
+    "scoring_job",
+    "neighbors_job",
+    "broadcast",
+    "scaling",
+)
 
 
 def main() -> int:

@@ -8,6 +8,7 @@ sizes and BLAS implementations, found on a tenth of the users.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import shutil
 import subprocess
 import sys
@@ -65,7 +66,7 @@ SMALL = [Case(20_000, 20_000, 10, peer=True, rounds=1), Case(20_000, 100_000, 10
 FULL = [
     Case(20_000, 20_000, 10, peer=True, rounds=5),
     Case(20_000, 20_000, 100, peer=True, rounds=3),
-    Case(100_000, 20_000, 10, peer=True, rounds=1),
+    Case(100_000, 20_000, 10, peer=True, rounds=3),
     Case(100_000, 100_000, 100, peer=False),
 ]
 
@@ -151,14 +152,16 @@ def _score_half() -> None:
             score_top_k(users, _half["items"], excluded, _half["k"], item_widths=_half["widths"])
 
 
-def native_blas() -> dict[str, str]:
-    """Java options for each BLAS that MLlib can use here."""
+def blas_options() -> dict[str, str]:
+    """Java options for each BLAS that MLlib can use here; the native one is the OpenBLAS that faiss brings."""
     options = {"java": "", "vector": "--add-modules=jdk.incubator.vector"}
     import faiss
 
     found = sorted((Path(faiss.__file__).parent.parent / "faiss_cpu.libs").glob("libopenblas*"))
     if found:
         options["native"] = f"-Ddev.ludovic.netlib.blas.nativeLibPath={found[0]}"
+        # For the libraries that it needs itself; one thread a task.
+        os.environ |= {"LD_LIBRARY_PATH": str(found[0].parent), "OMP_NUM_THREADS": "1"}
     return options
 
 
@@ -179,7 +182,7 @@ def with_mllib(spark: SparkSession, case: Case, vectors: Floats, folder: Path, b
         frame.count()
         frames.append(frame._jdf)
     java = spark._jvm.org.apache.spark.ml.recommendation.ALSModel("als", vectors.shape[1], *frames)
-    model = ALSModel(java).setUserCol("user").setItemCol("item").setBlockSize(block_size)
+    model = ALSModel(java.setUserCol("user").setItemCol("item").setBlockSize(block_size))
 
     def work() -> None:
         output = Path(mkdtemp(dir=folder))
@@ -192,7 +195,7 @@ def with_mllib(spark: SparkSession, case: Case, vectors: Floats, folder: Path, b
 def find_fastest(case: Case) -> dict[str, float]:
     """Seconds of MLlib for a tenth of the users by BLAS and block size, each BLAS in a process of its own."""
     seconds = {}
-    for blas in native_blas():
+    for blas in blas_options():
         command = [
             sys.executable,
             "-m",
@@ -221,7 +224,7 @@ def sweep(users: int, items: int, k: int, blas: str) -> None:
 
 
 def java_options(blas: str) -> dict[str, str]:
-    return {"spark.driver.extraJavaOptions": native_blas()[blas]}
+    return {"spark.driver.extraJavaOptions": blas_options()[blas]}
 
 
 def run(case: Case, rounds: int) -> None:

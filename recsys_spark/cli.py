@@ -18,6 +18,7 @@ from jobs import nightly
 from recsys_spark.config import load_settings
 from recsys_spark.errors import RecsysError
 from recsys_spark.night import Step, open_night, parse_run_date
+from recsys_spark.report.planned import print_plan
 from recsys_spark.report.published import predict_to, print_lists, print_runs, roll_back
 from recsys_spark.report.summary import print_summary
 
@@ -143,6 +144,24 @@ def show(
 ) -> None:
     """Show the published list of a user."""
     print_lists(load_settings(settings, overrides or []), user, console)
+
+
+@app.command("plan")
+@_reported
+def plan(
+    settings: SettingsFile,
+    users: Annotated[int | None, typer.Option("--users", min=1, help="Users; counted if left out.")] = None,
+    items: Annotated[int | None, typer.Option("--items", min=1, help="Items; counted if left out.")] = None,
+    interactions: Annotated[
+        int | None, typer.Option("--interactions", min=1, help="User-item pairs; counted if left out.")
+    ] = None,
+    cores: Annotated[
+        int | None, typer.Option("--cores", min=1, help="Cores of the cluster; those of this session if left out.")
+    ] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Say what a night would take, and refuse what cannot fit: shards, tasks, bytes, memory, time."""
+    print_plan(load_settings(settings, overrides or []), (users, items, interactions), cores, console)
 
 
 @app.command("predict")

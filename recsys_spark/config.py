@@ -29,6 +29,7 @@ from recsys_spark.sections import (
     MatrixSettings,
     ModelSettings,
     NeighborSettings,
+    PlanSettings,
     RecommendSettings,
     SimilarSettings,
     SparkSettings,
@@ -56,6 +57,7 @@ class Settings(BaseSettings):
     similar: SimilarSettings = SimilarSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     audit: AuditSettings = AuditSettings()
+    plan: PlanSettings = PlanSettings()
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of everything random.")
 
     @classmethod

@@ -13,8 +13,7 @@ from recsys_spark.blockwise.neighbors import Similarity, attach_neighbors, find_
 from recsys_spark.blockwise.plan import BlockMap, spread, spread_together
 from recsys_spark.blockwise.scorers import EmbeddingScorer, ItemVectors, NeighborScorer, PopularityScorer, Scorer
 from recsys_spark.blockwise.similar import EmbeddedEntities, distribute_entities
-from recsys_spark.blockwise.user_rows import RowSource, UserRows, distribute_user_rows
-from recsys_spark.kernels.csr import Weighting
+from recsys_spark.blockwise.user_rows import RowSource, distribute_item_ranges, distribute_user_rows
 from recsys_spark.models.embeddings import Embeddings
 from recsys_spark.models.export import load_embeddings, read_manifest
 from recsys_spark.tables import ITEMS, SELECTION_EMBEDDINGS, USER_BLOCKS, USER_EMBEDDINGS, USER_NEIGHBORS, USERS, Table
@@ -47,20 +46,16 @@ def popularity_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> Popu
 def search_neighbors(storage: RunStorage, settings: Settings, hold_out: bool) -> BlockMap:
     """Each user's nearest users, from everything or without the hold-out."""
     neighbors = settings.neighbors
-    rows = user_rows(storage, settings, hold_out, neighbors.weighting, _shard_bytes(settings))
+    source, scratch = _row_source(storage, hold_out), storage.scratch / f"rows-{hold_out}"
+    rows = distribute_user_rows(storage.spark, source, neighbors.weighting, scratch, _shard_bytes(settings))
     k = neighbor_count(neighbors.k, rows.n_users)
     similarity = Similarity(neighbors.similarity, neighbors.bandwidth)
     return find_neighbors(spread(storage.read(USER_BLOCKS)), rows, k, similarity)
 
 
-def user_rows(
-    storage: RunStorage, settings: Settings, hold_out: bool, weighting: Weighting, shard_bytes: int
-) -> UserRows:
-    """All users' rows, distributed."""
+def _row_source(storage: RunStorage, hold_out: bool) -> RowSource:
     folder = storage.fetch(USER_BLOCKS, storage.scratch)
-    source = RowSource(folder, storage.count(USERS), storage.count(ITEMS), hold_out)
-    scratch = storage.scratch / f"rows-{weighting}-{hold_out}"
-    return distribute_user_rows(storage.spark, source, weighting, scratch, shard_bytes)
+    return RowSource(folder, storage.count(USERS), storage.count(ITEMS), hold_out)
 
 
 def published_items(storage: RunStorage, settings: Settings) -> tuple[ItemVectors, str]:
@@ -111,9 +106,9 @@ def _embedding_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tupl
 def _neighbor_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[DataFrame, Scorer]:
     hold_out = fit == "selection"
     neighbors = search_neighbors(storage, settings, hold_out).frame() if hold_out else storage.read(USER_NEIGHBORS)
-    # Neighbors of one user lie anywhere: their rows stay in one mapped file, whatever its size.
-    everything = user_rows(storage, settings, hold_out, "none", shard_bytes=1 << 62)
+    source, scratch = _row_source(storage, hold_out), storage.scratch / f"ranges-{hold_out}"
+    ranges = distribute_item_ranges(storage.spark, source, scratch, _shard_bytes(settings))
     mode: Literal["mean", "sum"] = "mean" if settings.feedback.kind == "explicit" else "sum"
     fallback = popularity_scorer(storage, settings, fit)
-    scorer = NeighborScorer(everything, fallback, mode, settings.recommend.shrinkage)
+    scorer = NeighborScorer(ranges, hold_out, fallback, mode, settings.recommend.shrinkage)
     return attach_neighbors(storage.read(USER_BLOCKS), neighbors), scorer

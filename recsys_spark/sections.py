@@ -272,3 +272,14 @@ class AuditSettings(Section):
         0.99, ge=0, le=1, description="Share of users with at least one item, of those who have not had all."
     )
     max_underfilled_share: float = Field(1.0, ge=0, le=1, description="Share of lists shorter than they could be.")
+
+
+class PlanSettings(Section):
+    """What a night may take; `recsys-spark plan` refuses what is over it."""
+
+    worker_memory_mb: int = Field(
+        2048, ge=1, description="Private memory of a Python worker; a core has one beside its share of the Java heap."
+    )
+    driver_memory_mb: int = Field(8192, ge=1, description="Memory of the driver's Python, where the model is trained.")
+    disk_gb: float = Field(100.0, gt=0, description="Disk for candidate files, on the driver and on each host.")
+    max_hours: float = Field(8.0, gt=0, description="Longest that a step is expected to take.")

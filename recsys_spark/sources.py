@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 
 from recsys_spark.errors import RecsysError, SettingsError
-from recsys_spark.transforms.events import CORRUPT_RECORD, check_events
+from recsys_spark.transforms.events import CORRUPT_RECORD, check_events, named
 from recsys_spark.transforms.index import describe_entities
 
 if TYPE_CHECKING:
@@ -75,6 +76,17 @@ def check_inputs(spark: SparkSession, settings: Settings) -> None:
     now = datetime.datetime.now(datetime.UTC)
     check_events(read_events(spark, settings.events), settings.events, settings.feedback, now.date(), now)
     read_entities(spark, settings)
+
+
+def count_events(spark: SparkSession, settings: Settings) -> tuple[int, int, int]:
+    """Users, items and user-item pairs of the input, in one pass, within 2 %; rows a night would reject included."""
+    columns = settings.events.columns
+    user, item = (named(name).cast("string") for name in (columns.user, columns.item))
+    pair = F.struct(user, item)
+    counts = [F.approx_count_distinct(column, 0.02) for column in (user, item, pair)]
+    with readable("events"):
+        (row,) = read_events(spark, settings.events).agg(*counts).collect()
+    return row[0], row[1], row[2]
 
 
 @contextmanager

@@ -49,6 +49,11 @@ def single_blocks(some: pa.RecordBatch) -> list[Block]:
     return [some.slice(position, 1) for position in range(some.num_rows)]
 
 
+def nothing(n_users: int) -> IndexLists:
+    """An empty list for each user."""
+    return IndexLists(np.zeros(n_users + 1, np.int64), np.zeros(0, np.int32))
+
+
 def user_positions(block: Block) -> NDArray[np.int32]:
     """The positions of the users of a block."""
     first = block.column("first_user_idx")[0].as_py()

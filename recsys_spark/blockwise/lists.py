@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql.types import ArrayType, IntegerType, StructField, StructType
 
-from recsys_spark.blockwise.blocks import TEST, TRAIN, VALIDATION, items_in_splits, lists_of, user_positions
+from recsys_spark.blockwise.blocks import TEST, TRAIN, VALIDATION, items_in_splits, lists_of, nothing, user_positions
 from recsys_spark.blockwise.files import MappedStrings
 from recsys_spark.blockwise.plan import Block, BlockMap
-from recsys_spark.blockwise.scorers import Scorer
+from recsys_spark.blockwise.scorers import SEEN_COLUMNS, Scorer
 from recsys_spark.kernels.csr import IndexLists
 from recsys_spark.kernels.topk import TopK
 from recsys_spark.tables import RECOMMENDATIONS
@@ -38,25 +38,28 @@ def recommend(
 
     Memory of a task: its block, one tile of scores and 12 bytes x k x users of the block.
     """
-    splits = (TRAIN, VALIDATION, TEST) if exclude_seen else ()
+    columns = {"user_ids", *scorer.columns, *(SEEN_COLUMNS if exclude_seen else ())}
 
     def score(block: Block) -> pa.RecordBatch:
-        best, tiers = scorer(block, items_in_splits(block, splits), k)
+        user_ids = block.column("user_ids").flatten()
+        excluded = items_in_splits(block, (TRAIN, VALIDATION, TEST)) if exclude_seen else nothing(len(user_ids))
+        best, tiers = scorer(block, excluded, k)
         lists, scores = packed_lists(best)
         ids = item_ids.load().take(pa.array(lists.indices)).combine_chunks().cast(pa.string())
         columns = [
-            block.column("user_ids").flatten(),
+            user_ids,
             lists_of(lists, ids),
             lists_of(lists, pa.array(scores)),
             pa.array(tiers.tolist(), pa.string()),
         ]
         return pa.record_batch(columns, names=RECOMMENDATIONS.schema.names)
 
-    return BlockMap(blocks.drop("ratings"), score, RECOMMENDATIONS.schema)
+    return BlockMap(blocks.select(*sorted(columns)), score, RECOMMENDATIONS.schema)
 
 
 def measure_lists(blocks: DataFrame, scorer: Scorer, k: int) -> DataFrame:
     """Lists for users with held-out (test) items, items of the train and validation splits left out."""
+    columns = {"first_user_idx", *SEEN_COLUMNS, *scorer.columns}
 
     def score(block: Block) -> pa.RecordBatch:
         best, _ = scorer(block, items_in_splits(block, (TRAIN, VALIDATION)), k)
@@ -73,7 +76,7 @@ def measure_lists(blocks: DataFrame, scorer: Scorer, k: int) -> DataFrame:
         ]
         return pa.record_batch(columns, names=MEASURED_LISTS.names)
 
-    return BlockMap(blocks.drop("ratings"), score, MEASURED_LISTS).frame()
+    return BlockMap(blocks.select(*sorted(columns)), score, MEASURED_LISTS).frame()
 
 
 @contextmanager

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 import pyarrow as pa
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, StructType
 from threadpoolctl import threadpool_limits
 
@@ -63,13 +64,35 @@ class BlockMap:
 def spread(blocks: DataFrame) -> DataFrame:
     """The blocks over enough tasks to keep every core busy until the end."""
     # An explicit number: adaptive execution would fold small block tables into a single task.
-    return blocks.repartition(blocks.sparkSession.sparkContext.defaultParallelism * TASKS_A_CORE)
+    return blocks.repartition(_tasks(blocks))
 
 
 def spread_together(blocks: DataFrame, more: DataFrame) -> DataFrame:
-    """Two block tables joined by `block_id`, and spread."""
-    # A second shuffle: below a join Spark overrides how many parts it is told to make.
-    return spread(blocks.join(more, on="block_id", how="inner"))
+    """Two block tables joined by `block_id` and spread over the tasks, each moved once."""
+    # Below a join Spark makes no fewer parts than its setting says, whatever it is told.
+    least, tasks = int(blocks.sparkSession.conf.get("spark.sql.shuffle.partitions") or 1), _tasks(blocks)
+    parts_a_task = -(-least // tasks)
+    key = _even_key(tasks, parts_a_task)
+    left, right = (table.withColumn("_key", key).repartition(tasks * parts_a_task, "_key") for table in (blocks, more))
+    return left.join(right.drop("block_id"), on="_key", how="inner").drop("_key").coalesce(tasks)
+
+
+def _even_key(tasks: int, parts_a_task: int) -> Column:
+    """A number for each block, no two alike, that Spark's hash sends to the part it should be in; to any if none does.
+
+    Blocks go to the tasks in turn, and to the parts of a task in turn: hashes of the ids themselves would give some
+    twice as many as others. The first such number of as many as nearly always hold one: 8 times the parts, up to 2,048.
+    """
+    parts, block = tasks * parts_a_task, F.col("block_id").cast("long")
+    room = min(8 * parts, 2048)
+    part = block % tasks * parts_a_task + F.floor(block / tasks) % parts_a_task
+    numbers = F.sequence(block * room, block * room + (room - 1))
+    fits = F.filter(numbers, lambda number: F.pmod(F.hash(number), parts) == part)
+    return F.coalesce(F.try_element_at(fits, F.lit(1)), block * room)
+
+
+def _tasks(blocks: DataFrame) -> int:
+    return blocks.sparkSession.sparkContext.defaultParallelism * TASKS_A_CORE
 
 
 def _results(

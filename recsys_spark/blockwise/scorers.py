@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from recsys_spark.blockwise.blocks import TEST, TRAIN, VALIDATION, array_of, items_in_splits
 from recsys_spark.blockwise.files import MappedArray
 from recsys_spark.blockwise.plan import Block
-from recsys_spark.blockwise.user_rows import UserRows
+from recsys_spark.blockwise.user_rows import ItemRange
 from recsys_spark.kernels.csr import IndexLists
 from recsys_spark.kernels.neighbor_scoring import score_from_neighbors
 from recsys_spark.kernels.scoring import score_top_k
@@ -28,8 +28,20 @@ class Scored(NamedTuple):
     tiers: NDArray[Any]
 
 
+SEEN_COLUMNS = ("indptr", "indices", "splits")
+"""What `items_in_splits` reads of a block."""
+
+
 class Scorer(Protocol):
-    """Scores all items for the users of a block and keeps the k best that are not excluded."""
+    """Scores all items for the users of a block and keeps the k best that are not excluded.
+
+    `columns` are those of the blocks that it reads: others need not travel.
+    """
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of columns."""
+        ...
 
     def __call__(self, block: Block, excluded: IndexLists, k: int) -> Scored:
         """The k best items of each user; `excluded` holds item positions."""
@@ -78,6 +90,7 @@ class EmbeddingScorer:
     """
 
     items: ItemVectors
+    columns = ("vectors", "is_trained")
 
     def __call__(self, block: Block, excluded: IndexLists, k: int) -> Scored:
         """The k best items of each user."""
@@ -91,6 +104,7 @@ class PopularityScorer:
     """The same popularity for everybody; `items` has one dimension."""
 
     items: ItemVectors
+    columns = ()
 
     def __call__(self, block: Block, excluded: IndexLists, k: int) -> Scored:
         """The k most popular items that are not excluded, for each user."""
@@ -106,10 +120,12 @@ class NeighborScorer:
     them, get the popularity list.
     """
 
-    rows: UserRows
+    ranges: tuple[ItemRange, ...]
+    hold_out: bool
     fallback: PopularityScorer
     mode: Literal["mean", "sum"]
     shrinkage: float
+    columns = (*SEEN_COLUMNS, "neighbor_indptr", "neighbor_indices", "similarities")
 
     def __call__(self, block: Block, excluded: IndexLists, k: int) -> Scored:
         """The k best items of each user."""
@@ -117,11 +133,14 @@ class NeighborScorer:
             array_of(block, "neighbor_indptr", np.int64), array_of(block, "neighbor_indices", np.int32)
         )
         similarities = array_of(block, "similarities", np.float32)
-        shard = self.rows.shards[0]
-        best = score_from_neighbors(
-            shard.load(self.rows.n_items), neighbors, similarities, excluded, k, self.mode, self.shrinkage
-        )
-        known = items_in_splits(block, (TRAIN,) if self.rows.hold_out else (TRAIN, VALIDATION, TEST))
+        best = None
+        for items in self.ranges:
+            some = score_from_neighbors(
+                items.load(), neighbors, similarities, excluded, k, self.mode, self.shrinkage, items.first_item
+            )
+            best = some if best is None else merge_top_k(best, some, k, largest=True)
+        assert best is not None  # noqa: S101 - there is at least one range
+        known = items_in_splits(block, (TRAIN,) if self.hold_out else (TRAIN, VALIDATION, TEST))
         is_unknown = np.diff(known.indptr) == 0
         return _or_else(best, self.fallback(block, excluded, k), is_unknown | (best.indices[:, 0] < 0))
 

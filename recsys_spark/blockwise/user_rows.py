@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from pyspark.sql import SparkSession
 from recsys_spark.blockwise.blocks import read_blocks, training_rows
 from recsys_spark.blockwise.files import MappedArray, distribute_array, save_array
 from recsys_spark.blockwise.plan import Block
-from recsys_spark.kernels.csr import IDF_WEIGHTINGS, CsrRows, Weighting, column_weights, weigh_rows
+from recsys_spark.kernels.csr import IDF_WEIGHTINGS, CsrRows, Weighting, column_range, column_weights, weigh_rows
 
 _ENTRY_BYTES = 8  # an int32 column and a float32 value
 _COLUMNS = ["first_user_idx", "indptr", "indices", "ratings", "splits"]
@@ -64,18 +64,37 @@ class UserRows:
 
 
 @dataclass(frozen=True)
+class ItemRange:
+    """All users' rows, of `n_items` consecutive items only."""
+
+    first_item: int
+    n_items: int
+    rows: RowShard
+
+    def load(self) -> CsrRows:
+        """Map the rows; column 0 is the first item."""
+        return self.rows.load(self.n_items)
+
+
+@dataclass(frozen=True)
 class RowSource:
-    """Where the rows come from: the local folder of `user_blocks` and the size of the matrix."""
+    """Where the rows come from: the local folder of `user_blocks` and the size of the matrix.
+
+    `items` is the range wanted of them, all when None.
+    """
 
     folder: Path
     n_users: int
     n_items: int
     hold_out: bool
+    items: tuple[int, int] | None = None
 
     def blocks(self) -> Iterator[tuple[int, CsrRows]]:
         """First user and unweighed rows of each block, in no particular order."""
+        start, stop = self.items or (0, self.n_items)
         for block in read_blocks(self.folder, _COLUMNS):
-            yield block.column("first_user_idx")[0].as_py(), training_rows(block, self.n_items, self.hold_out)
+            rows = training_rows(block, self.n_items, self.hold_out)
+            yield block.column("first_user_idx")[0].as_py(), column_range(rows, start, stop)
 
 
 def distribute_user_rows(
@@ -94,6 +113,39 @@ def distribute_user_rows(
         for number, bounds in enumerate(_shard_bounds(lengths, first_users, shard_bytes))
     ]
     return UserRows(tuple(shards), weights, source.n_users, source.n_items, source.hold_out)
+
+
+def distribute_item_ranges(
+    spark: SparkSession, source: RowSource, scratch: Path, shard_bytes: int
+) -> tuple[ItemRange, ...]:
+    """Write all rows, as they are, into shards of consecutive items and hand them to the executors.
+
+    The neighbors of a user lie anywhere, but the items of a shard need only their own columns of the neighbors' rows.
+    Memory and disk are those of `distribute_user_rows`, with 8 bytes a user for each shard.
+    """
+    scratch.mkdir(parents=True, exist_ok=True)
+    _, frequency, _ = _measure(source)
+    ranges = []
+    for start, stop in _item_bounds(frequency, shard_bytes):
+        part = replace(source, items=(start, stop))
+        lengths, _, _ = _measure(part)
+        folder = scratch / f"items-{start}"
+        shard = _write_shard(spark, part, RowWeights("none"), lengths, (0, source.n_users), folder)
+        ranges.append(ItemRange(start, stop - start, shard))
+    return tuple(ranges)
+
+
+def _item_bounds(frequency: NDArray[np.int64], shard_bytes: int) -> list[tuple[int, int]]:
+    """Item ranges, each closed by the item that fills it; at least one."""
+    bounds, start, held = [], 0, 0
+    for item, count in enumerate(frequency.tolist()):
+        held += count * _ENTRY_BYTES
+        if held >= shard_bytes:
+            bounds.append((start, item + 1))
+            start, held = item + 1, 0
+    if start < len(frequency) or not bounds:
+        bounds.append((start, len(frequency)))
+    return bounds
 
 
 def _measure(source: RowSource) -> tuple[NDArray[np.int64], NDArray[np.int64], list[int]]:

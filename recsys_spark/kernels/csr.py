@@ -98,6 +98,16 @@ class CsrRows(IndexLists):
         )
 
 
+def column_range(rows: CsrRows, start: int, stop: int) -> CsrRows:
+    """Columns `start` to `stop` (excluded) of the rows; column `start` becomes column 0."""
+    if not 0 <= start <= stop <= rows.n_columns:
+        raise ValueError(f"columns {start} to {stop} are not within 0 to {rows.n_columns}")
+    if stop - start == rows.n_columns:
+        return rows
+    kept = rows.select((rows.indices >= start) & (rows.indices < stop))
+    return CsrRows(kept.indptr, kept.indices - np.int32(start), kept.values, stop - start)
+
+
 def joined_rows(parts: Sequence[CsrRows]) -> CsrRows:
     """The rows of several matrices of the same columns, one after the other; at least one matrix."""
     if len({part.n_columns for part in parts}) != 1:

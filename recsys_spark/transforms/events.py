@@ -54,8 +54,8 @@ def check_events(
         as_timestamp(raw, columns.timestamp, events.timestamp_unit).alias("occurred_at"),
         _as_text(columns.rating).alias("raw_rating"),
         _as_text(columns.timestamp).alias("raw_timestamp"),
-        (_named(CORRUPT_RECORD) if CORRUPT_RECORD in raw.columns else F.lit(None).cast("string")).alias("corrupt"),
-        F.to_json(F.struct(*[_named(name) for name in raw.columns]), {"ignoreNullFields": "false"}).alias("row"),
+        (named(CORRUPT_RECORD) if CORRUPT_RECORD in raw.columns else F.lit(None).cast("string")).alias("corrupt"),
+        F.to_json(F.struct(*[named(name) for name in raw.columns]), {"ignoreNullFields": "false"}).alias("row"),
     )
     checked = parsed.withColumn("reasons", broken_rules(_rules(events, feedback, run_date, now)))
     return checked.select(
@@ -105,7 +105,7 @@ def as_timestamp(raw: DataFrame, column: str | None, unit: str) -> Column:
     """A column as an instant: null when it is absent or does not parse."""
     if column is None:
         return F.lit(None).cast("timestamp")
-    kind, value = raw.schema[column].dataType, _named(column)
+    kind, value = raw.schema[column].dataType, named(column)
     if isinstance(kind, NumericType):
         return _from_epoch(value.cast("double"), unit)
     if isinstance(kind, StringType):
@@ -175,12 +175,13 @@ def _timestamp_rules(events: EventSettings, run_date: datetime.date, now: dateti
     }
 
 
-def _named(column: str) -> Column:
+def named(column: str) -> Column:
+    """The column of this name, whatever characters are in it."""
     return F.col("`" + column.replace("`", "``") + "`")
 
 
 def _as_text(column: str | None) -> Column:
-    return F.lit(None).cast("string") if column is None else _named(column).cast("string")
+    return F.lit(None).cast("string") if column is None else named(column).cast("string")
 
 
 def _as_id(raw: DataFrame, column: str, name: str) -> Column:
@@ -189,7 +190,7 @@ def _as_id(raw: DataFrame, column: str, name: str) -> Column:
         raise SettingsError(
             f"events.columns.{name}: column {column!r} is {kind.simpleString()}; ids are text or whole numbers"
         )
-    return _named(column).cast("string")
+    return named(column).cast("string")
 
 
 def _as_double(raw: DataFrame, column: str | None) -> Column:
@@ -198,4 +199,4 @@ def _as_double(raw: DataFrame, column: str | None) -> Column:
     kind = raw.schema[column].dataType
     if not isinstance(kind, StringType | NumericType | BooleanType):
         raise SettingsError(f"events.columns.rating: column {column!r} is {kind.simpleString()}; ratings are numbers")
-    return _named(column).try_cast("double")
+    return named(column).try_cast("double")

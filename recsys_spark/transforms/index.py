@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from recsys_spark.transforms.events import CORRUPT_RECORD, broken_rules, id_rules
+from recsys_spark.transforms.events import CORRUPT_RECORD, broken_rules, id_rules, named
 
 if TYPE_CHECKING:
     from recsys_spark.sections import EntitySettings
@@ -19,12 +19,12 @@ BUCKETS = 1024
 def describe_entities(raw: DataFrame, settings: EntitySettings, max_id_bytes: int) -> DataFrame:
     """An items or users input as `id, attributes, reasons, row`, one row an input row."""
     pairs = [part for name, column in settings.attributes.items() for part in (F.lit(name), _as_text(raw, column))]
-    is_corrupt = _quoted(CORRUPT_RECORD).isNotNull() if CORRUPT_RECORD in raw.columns else F.lit(False)
+    is_corrupt = named(CORRUPT_RECORD).isNotNull() if CORRUPT_RECORD in raw.columns else F.lit(False)
     described = raw.select(
-        _quoted(settings.id).cast("string").alias("id"),
+        named(settings.id).cast("string").alias("id"),
         (F.create_map(*pairs) if pairs else _no_attributes()).alias("attributes"),
         is_corrupt.alias("is_corrupt"),
-        F.to_json(F.struct(*[_quoted(name) for name in raw.columns])).alias("row"),
+        F.to_json(F.struct(*[named(name) for name in raw.columns])).alias("row"),
     )
     rules = {"corrupt_record": F.col("is_corrupt"), **id_rules("id", "entity", max_id_bytes)}
     present = F.map_filter("attributes", lambda _, value: value.isNotNull())
@@ -97,12 +97,8 @@ def _number(ids: DataFrame, first: int, idx: str, external: str) -> DataFrame:
 
 def _as_text(raw: DataFrame, column: str) -> Column:
     is_array = raw.schema[column].dataType.typeName() == "array"
-    return F.concat_ws(" ", _quoted(column)) if is_array else _quoted(column).cast("string")
+    return F.concat_ws(" ", named(column)) if is_array else named(column).cast("string")
 
 
 def _no_attributes() -> Column:
     return F.from_json(F.lit("{}"), "map<string,string>")
-
-
-def _quoted(column: str) -> Column:
-    return F.col("`" + column.replace("`", "``") + "`")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,11 +11,12 @@ import pytest
 from pyspark import TaskContext
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, IntegerType, StringType, StructField, StructType
 
 from recsys_spark.blockwise import parts
 from recsys_spark.blockwise.parts import write_part
-from recsys_spark.blockwise.plan import BlockMap
+from recsys_spark.blockwise.plan import TASKS_A_CORE, BlockMap, spread_together
 
 SCHEMA = StructType(
     [
@@ -127,3 +129,32 @@ def test_two_attempts_of_one_task_write_two_files(tmp_path: Path) -> None:
     names = {row["name"] for _ in range(2) for out in write_part(iter([batch]), tmp_path) for row in out.to_pylist()}
     assert len(names) == 2
     assert {path.name for path in tmp_path.iterdir()} == names
+
+
+@pytest.mark.parametrize("shuffle_partitions", ["3", "64"])
+@pytest.mark.parametrize("broadcast", ["-1", "10m"])
+@pytest.mark.parametrize("n_blocks", [1, 5, 100])
+def test_joined_blocks_are_spread_over_the_tasks(
+    spark: SparkSession, n_blocks: int, broadcast: str, shuffle_partitions: str
+) -> None:
+    settings = {"spark.sql.shuffle.partitions": shuffle_partitions, "spark.sql.autoBroadcastJoinThreshold": broadcast}
+    before = {name: spark.conf.get(name) for name in settings}
+    tasks = TASKS_A_CORE * spark.sparkContext.defaultParallelism
+    try:
+        for name, value in settings.items():
+            spark.conf.set(name, value)
+        left = spark.createDataFrame(
+            [(block, f"left {block}") for block in range(n_blocks)], "block_id int, one string"
+        )
+        right = spark.createDataFrame([(block, block / 2) for block in range(n_blocks)], "block_id int, other double")
+        joined = spread_together(left, right.where("block_id != 3")).withColumn("part", F.spark_partition_id())
+        rows = joined.collect()
+    finally:
+        for name, value in before.items():
+            spark.conf.set(name, value)
+    found = sorted((row["block_id"], row["one"], row["other"]) for row in rows)
+    assert found == [(block, f"left {block}", block / 2) for block in range(n_blocks) if block != 3]
+    assert rows[0].asDict().keys() == {"block_id", "one", "other", "part"}
+    counts = Counter(row["part"] for row in rows)
+    assert max(counts) < tasks
+    assert max(counts.values()) <= max(2 * n_blocks // tasks, 1)

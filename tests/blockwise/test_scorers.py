@@ -17,7 +17,7 @@ from recsys_spark.blockwise.items import distribute_items
 from recsys_spark.blockwise.lists import recommend
 from recsys_spark.blockwise.neighbors import attach_neighbors
 from recsys_spark.blockwise.scorers import NeighborScorer, PopularityScorer
-from recsys_spark.blockwise.user_rows import RowSource, distribute_user_rows
+from recsys_spark.blockwise.user_rows import RowSource, distribute_item_ranges
 from recsys_spark.tables import RECOMMENDATIONS, USER_NEIGHBORS
 from tests.blockwise.conftest import N_ITEMS, N_USERS, Blocks, Taste
 from tests.kernels.cases import best_of
@@ -107,8 +107,10 @@ def test_neighbor_lists(
         for user, neighbors in enumerate(listed)
         for rank, neighbor in enumerate(neighbors, start=1)
     ]
-    everything = distribute_user_rows(spark, source(block_users), "none", tmp_path / "rows", 1 << 62)
-    scorer = NeighborScorer(everything, popular(spark, tmp_path, shard_bytes), mode, shrinkage)
+    ranges = distribute_item_ranges(spark, source(block_users), tmp_path / "rows", shard_bytes)
+    assert (len(ranges) > 1) == (shard_bytes < 1 << 20)
+    assert sum(part.n_items for part in ranges) == N_ITEMS
+    scorer = NeighborScorer(ranges, False, popular(spark, tmp_path, shard_bytes), mode, shrinkage)
     attached = attach_neighbors(blocks(block_users), spark.createDataFrame(rows, USER_NEIGHBORS.schema))
     scores, tiers = _votes(taste, listed, weights, mode, shrinkage)
     assert set(tiers) == {"neighbors", "popularity"}

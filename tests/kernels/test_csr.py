@@ -12,6 +12,7 @@ from recsys_spark.kernels.csr import (
     CsrRows,
     IndexLists,
     Weighting,
+    column_range,
     column_weights,
     csr_from_pairs,
     joined_rows,
@@ -135,6 +136,19 @@ class TestRows:
         cuts = sorted(data.draw(st.lists(st.integers(0, rows.n_rows), max_size=4)))
         bounds = pairwise([0, *cuts, rows.n_rows])
         assert _same(joined_rows([rows.slice_rows(start, stop) for start, stop in bounds]), rows)
+
+    @given(sparse_rows(), st.data())
+    def test_a_range_of_columns(self, rows: CsrRows, data: st.DataObject) -> None:
+        start = data.draw(st.integers(0, rows.n_columns))
+        stop = data.draw(st.integers(start, rows.n_columns))
+        part = column_range(rows, start, stop)
+        assert part.n_columns == stop - start
+        assert np.array_equal(dense_of(part), dense_of(rows)[:, start:stop])
+        assert part.nnz == int(((rows.indices >= start) & (rows.indices < stop)).sum())  # stored zeros too
+
+    def test_columns_outside_the_rows_are_refused(self) -> None:
+        with pytest.raises(ValueError, match="columns 1 to 3 are not within 0 to 2"):
+            column_range(rows_of([[1.0, 2.0]]), 1, 3)
 
     def test_rows_of_other_columns_are_not_joined(self) -> None:
         with pytest.raises(ValueError, match=r"same columns, got \[1, 2\]"):

@@ -148,7 +148,7 @@ def _cut_small(patch: pytest.MonkeyPatch) -> dict[str, int]:
     """Makes shards of a few rows; gives the largest number of shards that each kind was cut into."""
     most: dict[str, int] = {}
     patch.setattr(scoring, "_shard_bytes", lambda _: SHARD_BYTES)
-    for name in ("distribute_items", "distribute_entities", "distribute_user_rows"):
+    for name in ("distribute_items", "distribute_entities", "distribute_user_rows", "distribute_item_ranges"):
         patch.setattr(scoring, name, _counting(name, most))
     return most
 
@@ -158,7 +158,7 @@ def _counting(name: str, most: dict[str, int]) -> object:
 
     def count(*arguments: object) -> object:
         made = distribute(*arguments)
-        most[name] = max(most.get(name, 0), len(made.shards))
+        most[name] = max(most.get(name, 0), len(getattr(made, "shards", made)))
         return made
 
     return count

@@ -1,0 +1,112 @@
+"""How the scoring job grows with users: 100,000 items of 64 dimensions, lists of 10, on two cores, at equal memory.
+
+Each case keeps seconds, the largest private memory of a worker, and the bytes shuffled; the last line of a run has the
+slope of log(seconds) over log(users). `predicted_worker_mb` is what `recsys-spark plan` says of a worker.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import mkdtemp
+
+import numpy as np
+import psutil
+from pyspark.sql import SparkSession
+
+from benchmarks.harness import PROJECT, report, run_cases, take_turns
+from benchmarks.jobs import BLOCK_USERS, Floats, World, distribute, read_blocks, spark_session, world_folder
+from recsys_spark.blockwise.lists import recommend
+from recsys_spark.blockwise.scorers import EmbeddingScorer
+from recsys_spark.planning import worker_bytes_of_scoring
+from recsys_spark.storage.mapped import write_parts
+
+K = 10
+ITEMS = 100_000
+SEEN = 50
+
+
+@dataclass(frozen=True)
+class Case:
+    """Users to score, and how often."""
+
+    users: int
+    rounds: int
+
+    @property
+    def name(self) -> str:
+        """As in `100k`."""
+        return f"{self.users // 1000}k"
+
+
+SMALL = [Case(10_000, 3), Case(100_000, 3)]
+FULL = [Case(10_000, 5), Case(100_000, 5), Case(1_000_000, 3)]
+MEASURED: dict[int, float] = {}
+
+
+class WorkerMemory:
+    """The largest private memory of a Python worker, in bytes, while the block runs, without pages it shares."""
+
+    def __init__(self) -> None:
+        self.peak = 0
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+
+    def __enter__(self) -> WorkerMemory:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def _sample(self) -> None:
+        while not self._stopped.wait(0.05):
+            for process in psutil.Process().children(recursive=True):
+                try:
+                    if "pyspark.daemon" in process.cmdline():
+                        self.peak = max(self.peak, process.memory_full_info().uss)
+                except psutil.Error:  # it has ended
+                    continue
+
+
+def shuffled_bytes(spark: SparkSession) -> int:
+    """Bytes written to shuffles by all stages so far."""
+    stages = spark.sparkContext._jsc.sc().statusStore().stageList(None, False, False, None, None)
+    return sum(stages.apply(number).shuffleWriteBytes() for number in range(stages.size()))
+
+
+def score(spark: SparkSession, world: World, vectors: Floats, folder: Path) -> None:
+    items, ids = distribute(spark, world, vectors, folder)
+    output = Path(mkdtemp(dir=folder))
+    write_parts(recommend(read_blocks(spark, folder), EmbeddingScorer(items), ids, K), output)
+    shutil.rmtree(output)
+
+
+def run(case: Case, rounds: int) -> None:
+    world = World(case.users, ITEMS, seen=SEEN)
+    vectors = world.item_vectors()
+    with world_folder(world) as folder, spark_session() as spark:
+        seconds = take_turns({PROJECT: lambda: score(spark, world, vectors, folder)}, min(rounds, case.rounds))
+        before = shuffled_bytes(spark)
+        with WorkerMemory() as memory:
+            score(spark, world, vectors, folder)
+        shuffled = shuffled_bytes(spark) - before
+    MEASURED[case.users] = float(np.median(seconds[PROJECT]))
+    predicted = worker_bytes_of_scoring(BLOCK_USERS, world.dims, SEEN, K)
+    more = {
+        "users": case.users,
+        "worker_mb": round(memory.peak / 2**20, 1),
+        "predicted_worker_mb": round(predicted / 2**20, 1),
+        "shuffled_mb": round(shuffled / 2**20, 1),
+    }
+    if len(MEASURED) > 1:
+        users, taken = (np.log(list(values)) for values in (MEASURED.keys(), MEASURED.values()))
+        more["slope"] = round(float(np.polyfit(users, taken, 1)[0]), 3)
+    report("scaling", case.name, seconds, **more)
+
+
+if __name__ == "__main__":
+    run_cases(__doc__, SMALL, FULL, run)

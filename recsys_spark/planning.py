@@ -1,0 +1,182 @@
+"""What a night will take, before it takes it: shards, tasks, bytes, memory, time; and what cannot fit.
+
+The formulas are explained in docs/scaling.md and measured by `benchmarks/scaling.py`.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from recsys_spark.blockwise.blocks import nothing
+from recsys_spark.blockwise.neighbors import BLOCKS_AT_ONCE, MOST_NEIGHBORS_AT_ONCE, neighbor_count
+from recsys_spark.blockwise.plan import TASKS_A_CORE
+from recsys_spark.kernels.csr import CsrRows
+from recsys_spark.kernels.distances import nearest_rows
+from recsys_spark.kernels.scoring import score_top_k
+
+if TYPE_CHECKING:
+    from recsys_spark.config import Settings
+
+WORKER_BYTES = 175 << 20  # Python with NumPy, Numba, pandas and PyArrow, and the compiled kernels
+BATCH_BYTES = 64 << 20  # the most that Spark hands over at once
+WRITER_BYTES = 48 << 20  # a row group, encoded
+VECTOR_EXTRAS = 3  # two biases and the popularity
+CALIBRATION_S = 1.0  # for each of the two kernels
+_CALIBRATION_USERS, _CALIBRATION_ITEMS, _CALIBRATION_CANDIDATES = 512, 20_000, 8_192
+
+
+@dataclass(frozen=True)
+class Workload:
+    """How much there is: users, items, user-item pairs."""
+
+    users: int
+    items: int
+    interactions: int
+
+    @property
+    def interactions_a_user(self) -> float:
+        """The mean."""
+        return self.interactions / max(self.users, 1)
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """Seconds of one core for one score (a user, an item) and for one distance (two users)."""
+
+    score_s: float
+    distance_s: float
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """What a step takes. `handed_out_bytes` lie on the driver's disk and on each host; 0 where there is nothing."""
+
+    step: str
+    tasks: int
+    shards: int
+    handed_out_bytes: int
+    worker_bytes: int
+    driver_bytes: int
+    seconds: float | None
+
+
+def plan_night(settings: Settings, workload: Workload, speeds: Speeds, cores: int) -> list[StepPlan]:
+    """The steps that grow with users, items or interactions."""
+    return list(_steps(settings, workload, speeds, cores))
+
+
+def refusals(settings: Settings, plans: list[StepPlan]) -> Iterator[str]:
+    """What does not fit the budgets of `[plan]`, each with the settings that would change it."""
+    for plan in plans:
+        for setting, needed, budget, unit, remedy in _budgets(settings, plan):
+            if needed > budget:
+                yield f"{plan.step} needs {needed:,.1f} {unit}, over plan.{setting} = {budget:,g}: {remedy}"
+
+
+def _budgets(settings: Settings, plan: StepPlan) -> Iterator[tuple[str, float, float, str, str]]:
+    budget, hours = settings.plan, (plan.seconds or 0.0) / 3600.0
+    remedy = "make matrix.block_users smaller, or the budget larger"
+    yield "worker_memory_mb", plan.worker_bytes / 2**20, budget.worker_memory_mb, "MB a worker", remedy
+    remedy = "make model.embedding_dim smaller, or raise model.min_user_interactions and model.min_item_interactions"
+    yield "driver_memory_mb", plan.driver_bytes / 2**20, budget.driver_memory_mb, "MB on the driver", remedy
+    remedy = "give the hosts more disk"
+    yield "disk_gb", plan.handed_out_bytes / 2**30, budget.disk_gb, "GB of disk on each host", remedy
+    yield "max_hours", hours, budget.max_hours, "hours", _ways_to_save(plan.step)
+
+
+def worker_bytes_of_scoring(block_users: int, dims: int, interactions_a_user: float, k: int) -> int:
+    """Private memory of a worker that scores blocks; it grows with neither users nor items."""
+    block = block_users * (17 * interactions_a_user + 16 * (dims + VECTOR_EXTRAS) + 12 * k)
+    return int(WORKER_BYTES + BATCH_BYTES + WRITER_BYTES + (4 << 20) + block)
+
+
+def worker_bytes_of_search(
+    block_users: int, items: int, users_a_shard: float, interactions_a_user: float, k: int
+) -> int:
+    """Private memory of a worker that searches neighbors: by user of a shard 16 bytes, or 0.5 GB for 32 million."""
+    together = block_users * (BLOCKS_AT_ONCE if k <= MOST_NEIGHBORS_AT_ONCE else 1)
+    lists = together * (42 * interactions_a_user + 42 * k + 1700)
+    return int(WORKER_BYTES + BATCH_BYTES + WRITER_BYTES + (13 << 20) + lists + 16 * users_a_shard + 36 * items)
+
+
+def measure_speeds(settings: Settings, workload: Workload) -> Speeds:
+    """Time both kernels for a second each on one core, on synthetic vectors and rows of this workload's density."""
+    random = np.random.default_rng(0)
+    with threadpool_limits(1):
+        return Speeds(_score_seconds(settings, workload, random), _distance_seconds(settings, workload, random))
+
+
+def _steps(settings: Settings, workload: Workload, speeds: Speeds, cores: int) -> Iterator[StepPlan]:
+    users, items, pairs = workload.users, workload.items, workload.interactions
+    dims, tasks = settings.model.embedding_dim, TASKS_A_CORE * cores
+    block_users, shard_bytes = settings.matrix.block_users, settings.matrix.shard_mb << 20
+    if settings.neighbors.enabled:
+        k = neighbor_count(settings.neighbors.k, users)
+        shards = max(1, math.ceil(8 * pairs / shard_bytes))
+        worker = worker_bytes_of_search(block_users, items, users / shards, workload.interactions_a_user, k)
+        seconds = users**2 * speeds.distance_s / cores
+        yield StepPlan("neighbors", tasks, shards, 8 * pairs + 8 * users, worker, 16 * users, seconds)
+    model = 3 * 4 * (users + items) * (dims + VECTOR_EXTRAS)
+    yield StepPlan("train", 0, 0, 0, 0, 24 * pairs + model, None)
+    vectors = 4 * items * (dims + VECTOR_EXTRAS)
+    worker = worker_bytes_of_scoring(block_users, dims, workload.interactions_a_user, settings.recommend.top_k)
+    shards = max(1, math.ceil(vectors / shard_bytes))
+    seconds = users * items * speeds.score_s / cores
+    yield StepPlan("recommend", tasks, shards, vectors + 8 * items, worker, vectors, seconds)
+    for is_wanted, name, count in ((settings.similar.users, "users", users), (settings.similar.items, "items", items)):
+        if is_wanted:
+            embedded = 4 * count * (dims + 1)
+            shards = max(1, math.ceil(embedded / shard_bytes))
+            worker = worker_bytes_of_scoring(1024, dims, 0.0, settings.similar.top_k)
+            seconds = count**2 * speeds.score_s / cores
+            yield StepPlan(f"similar {name}", tasks, shards, embedded, worker, embedded, seconds)
+
+
+def _ways_to_save(step: str) -> str:
+    ways = {
+        "neighbors": "the work grows with the square of the users; set neighbors.enabled = false",
+        "similar users": "the work grows with the square of the users; set similar.users = false",
+        "similar items": "the work grows with the square of the items; set similar.items = false",
+    }
+    return ways.get(step, "use more cores, or make model.embedding_dim smaller")
+
+
+def _score_seconds(settings: Settings, workload: Workload, random: np.random.Generator) -> float:
+    dims = settings.model.embedding_dim + VECTOR_EXTRAS
+    n_items = min(max(workload.items, 1), _CALIBRATION_ITEMS)
+    users, items = (random.standard_normal((rows, dims), np.float32) for rows in (_CALIBRATION_USERS, n_items))
+    k = min(settings.recommend.top_k, n_items)
+    return _seconds(lambda: score_top_k(users, items, nothing(len(users)), k)) / (len(users) * n_items)
+
+
+def _distance_seconds(settings: Settings, workload: Workload, random: np.random.Generator) -> float:
+    n_users = min(max(workload.users, 2), _CALIBRATION_CANDIDATES)
+    lengths = random.poisson(workload.interactions_a_user, n_users)
+    popularity = np.cumsum(1.0 / (np.arange(max(workload.items, 1)) + 10.0) ** 0.8)
+    drawn = np.searchsorted(popularity, random.random(lengths.sum()) * popularity[-1])
+    keys = np.unique(np.repeat(np.arange(n_users), lengths) * popularity.size + drawn)
+    indptr = np.searchsorted(keys, np.arange(n_users + 1) * popularity.size).astype(np.int64)
+    values = (random.integers(1, 6, keys.size) / 5).astype(np.float32)
+    rows = CsrRows(indptr, (keys % popularity.size).astype(np.int32), values, popularity.size)
+    queries = rows.slice_rows(0, min(n_users, 4 * _CALIBRATION_USERS))
+    k = neighbor_count(settings.neighbors.k if settings.neighbors.k != "all" else 100, n_users)
+    ids = np.arange(queries.n_rows)
+    return _seconds(lambda: nearest_rows(queries, ids, rows, 0, k)) / (queries.n_rows * n_users)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    """The median of as many runs as a second holds, at least one, after one that compiles."""
+    work()
+    taken: list[float] = []
+    while sum(taken) < CALIBRATION_S:
+        started = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - started)
+    return float(np.median(taken))

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recsys_spark import planning
+from recsys_spark.cli import main
+from recsys_spark.config import Settings
+from recsys_spark.planning import Speeds, StepPlan, Workload, measure_speeds, plan_night, refusals
+
+SPEEDS = Speeds(score_s=1e-9, distance_s=4e-9)
+
+
+def settings(**sections: Any) -> Settings:
+    events = {"path": "x", "columns": {"user": "u", "item": "i", "rating": "r"}}
+    return Settings(storage={"root": "x"}, events=events, evaluate={"split": "random"}, **sections)
+
+
+def plan_of(step: str, plans: list[StepPlan]) -> StepPlan:
+    (found,) = [plan for plan in plans if plan.step == step]
+    return found
+
+
+def test_a_plan_by_hand() -> None:
+    chosen = settings(matrix={"shard_mb": 10}, model={"embedding_dim": 61})
+    plans = plan_night(chosen, Workload(1_000_000, 100_000, 20_000_000), SPEEDS, cores=50)
+    assert [plan.step for plan in plans] == ["neighbors", "train", "recommend", "similar users", "similar items"]
+    neighbors, recommend = plan_of("neighbors", plans), plan_of("recommend", plans)
+    assert (neighbors.seconds, neighbors.tasks) == (pytest.approx(80.0), 200)  # 10^12 distances of 4 ns on 50 cores
+    assert neighbors.handed_out_bytes == 168_000_000  # 8 bytes a pair and a user
+    assert neighbors.shards == 16  # 160 million bytes of pairs in shards of 10 MB
+    assert recommend.seconds == pytest.approx(2.0)  # 10^11 scores of 1 ns
+    assert recommend.handed_out_bytes == 100_000 * (64 * 4 + 8)
+    assert recommend.shards == 3
+    assert plan_of("train", plans).driver_bytes == 24 * 20_000_000 + 12 * 1_100_000 * 64
+    assert plan_of("similar users", plans).seconds == pytest.approx(20.0)
+
+
+def test_steps_that_are_off_are_not_planned() -> None:
+    chosen = settings(neighbors={"enabled": False}, similar={"users": False, "items": False})
+    plans = plan_night(chosen, Workload(1000, 100, 5000), SPEEDS, cores=2)
+    assert [plan.step for plan in plans] == ["train", "recommend"]
+
+
+def test_workers_need_no_more_for_more_users() -> None:
+    few, many = (
+        plan_of("recommend", plan_night(settings(), Workload(users, 1000, 20 * users), SPEEDS, cores=2))
+        for users in (10_000, 10_000_000)
+    )
+    assert few.worker_bytes == many.worker_bytes
+    assert many.seconds == pytest.approx(1000 * (few.seconds or 0.0))
+
+
+@pytest.mark.parametrize(
+    ("budget", "message"),
+    [
+        (
+            {"worker_memory_mb": 100},
+            r"recommend needs \d+\.\d MB a worker, over plan.worker_memory_mb = 100: make mat",
+        ),
+        ({"driver_memory_mb": 10}, "train needs .* MB on the driver, over plan.driver_memory_mb = 10: make model.emb"),
+        ({"disk_gb": 0.1}, "neighbors needs 0.2 GB of disk on each host, over plan.disk_gb = 0.1"),
+        (
+            {"max_hours": 0.01},
+            "neighbors needs 0.6 hours, over plan.max_hours = 0.01: .* square of the users; set nei",
+        ),
+    ],
+)
+def test_what_does_not_fit_names_the_setting(budget: dict[str, Any], message: str) -> None:
+    chosen = settings(plan=budget)
+    plans = plan_night(chosen, Workload(1_000_000, 100_000, 20_000_000), SPEEDS, cores=2)
+    found = list(refusals(chosen, plans))
+    assert any(re.match(message, each) for each in found), found
+    assert list(refusals(settings(), plans)) == []
+
+
+def test_speeds_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "CALIBRATION_S", 0.01)
+    speeds = measure_speeds(settings(), Workload(3000, 500, 60_000))
+    assert 1e-12 < speeds.score_s < 1e-6
+    assert 1e-12 < speeds.distance_s < 1e-5
+
+
+@pytest.mark.parametrize("workload", [Workload(1, 1, 1), Workload(2, 1, 2), Workload(5, 40_000, 5)])
+def test_hardly_any_work_is_planned_too(workload: Workload, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "CALIBRATION_S", 0.001)
+    chosen = settings(neighbors={"k": "all"})
+    plans = plan_night(chosen, workload, measure_speeds(chosen, workload), cores=1)
+    assert all(plan.shards >= 1 for plan in plans if plan.tasks)
+
+
+PLAN = """
+[storage]
+root = "{folder}/root"
+[events]
+path = "{folder}/events.csv"
+format = "csv"
+columns = {{ user = "user", item = "item", rating = "stars", timestamp = "at" }}
+"""
+
+
+def test_the_command_counts_the_input_and_prints_the_plan(tmp_path: Path, spark: object, capsys: Any) -> None:
+    (tmp_path / "plan.toml").write_text(PLAN.format(folder=tmp_path))
+    rows = [f"u{user},i{item},4,2024-03-01" for user in range(30) for item in range(user % 5 + 1)]
+    (tmp_path / "events.csv").write_text("\n".join(["user,item,stars,at", *rows, rows[0]]))
+    assert main(["plan", "--settings", str(tmp_path / "plan.toml")]) == 0
+    printed = capsys.readouterr().out
+    assert "30 users x 5 items, 90 interactions: 1 blocks of 1,024 users" in printed
+    assert {"neighbors", "train", "recommend", "similar"} <= {line.split()[0] for line in printed.splitlines() if line}
+    sizes = ["--users", "100000000", "--items", "5000000", "--interactions", "10000000000", "--cores", "100"]
+    assert main(["plan", "--settings", str(tmp_path / "plan.toml"), *sizes]) == 2
+    captured = capsys.readouterr()
+    assert "100,000,000 users x 5,000,000 items" in captured.out
+    assert captured.err.startswith("error: this cannot fit. neighbors needs ")
+    assert "set neighbors.enabled = false" in captured.err
+    assert not (tmp_path / "root").exists()
