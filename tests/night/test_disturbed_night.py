@@ -179,6 +179,7 @@ def _killing(list_scorer: Callable[..., tuple[DataFrame, Scorer]], marker: Path)
                 pass
             return scorer(*call)
 
+        score.columns = scorer.columns
         return blocks, score
 
     return choose
