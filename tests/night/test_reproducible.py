@@ -65,8 +65,14 @@ def variant(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Va
 
 
 def test_the_variant_is_cut_into_many_shards(variant: Variant) -> None:
-    # 16 popularities, 30 trained users of 4 dimensions and a norm, 7 blocks of 5 users with 5 entries.
-    assert variant.shards == {"distribute_items": 2, "distribute_entities": 10, "distribute_user_rows": 7}
+    # 16 popularities, 30 trained users of 4 dimensions and a norm, 7 blocks of 5 users with 5 entries, 16 items.
+    expected = {
+        "distribute_items": 2,
+        "distribute_entities": 10,
+        "distribute_user_rows": 7,
+        "distribute_item_ranges": 14,
+    }
+    assert variant.shards == expected
 
 
 @pytest.mark.parametrize(
