@@ -17,8 +17,9 @@ import psutil
 from pyspark.sql import SparkSession
 
 from benchmarks.harness import PROJECT, report, run_cases, take_turns
-from benchmarks.jobs import BLOCK_USERS, Floats, World, distribute, read_blocks, spark_session, world_folder
+from benchmarks.jobs import BLOCK_USERS, CORES, Floats, World, distribute, read_blocks, spark_session, world_folder
 from recsys_spark.blockwise.lists import recommend
+from recsys_spark.blockwise.plan import TASKS_A_CORE
 from recsys_spark.blockwise.scorers import EmbeddingScorer
 from recsys_spark.planning import worker_bytes_of_scoring
 from recsys_spark.storage.mapped import write_parts
@@ -74,7 +75,9 @@ class WorkerMemory:
 
 def shuffled_bytes(spark: SparkSession) -> int:
     """Bytes written to shuffles by all stages so far."""
-    stages = spark.sparkContext._jsc.sc().statusStore().stageList(None, False, False, None, None)
+    java, store = spark._jvm.java.util.ArrayList, spark.sparkContext._jsc.sc().statusStore()
+    no_quantiles = spark.sparkContext._gateway.new_array(spark._jvm.double, 0)
+    stages = store.stageList(java(), False, False, no_quantiles, java())
     return sum(stages.apply(number).shuffleWriteBytes() for number in range(stages.size()))
 
 
@@ -95,7 +98,7 @@ def run(case: Case, rounds: int) -> None:
             score(spark, world, vectors, folder)
         shuffled = shuffled_bytes(spark) - before
     MEASURED[case.users] = float(np.median(seconds[PROJECT]))
-    predicted = worker_bytes_of_scoring(BLOCK_USERS, world.dims, SEEN, K)
+    predicted = worker_bytes_of_scoring(BLOCK_USERS, world.dims, SEEN, K, case.users / (TASKS_A_CORE * CORES))
     more = {
         "users": case.users,
         "worker_mb": round(memory.peak / 2**20, 1),

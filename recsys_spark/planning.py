@@ -91,10 +91,14 @@ def _budgets(settings: Settings, plan: StepPlan) -> Iterator[tuple[str, float, f
     yield "max_hours", hours, budget.max_hours, "hours", _ways_to_save(plan.step)
 
 
-def worker_bytes_of_scoring(block_users: int, dims: int, interactions_a_user: float, k: int) -> int:
-    """Private memory of a worker that scores blocks; it grows with neither users nor items."""
+def worker_bytes_of_scoring(
+    block_users: int, dims: int, interactions_a_user: float, k: int, users_a_task: float
+) -> int:
+    """Private memory of a worker that scores blocks; what grows with the users of a task is bounded."""
     block = block_users * (17 * interactions_a_user + 16 * (dims + VECTOR_EXTRAS) + 12 * k)
-    return int(WORKER_BYTES + BATCH_BYTES + WRITER_BYTES + (4 << 20) + block)
+    batch = min(BATCH_BYTES, users_a_task * (5 * interactions_a_user + 4 * (dims + VECTOR_EXTRAS)))
+    writer = min(WRITER_BYTES, users_a_task * 3 * 20 * k)
+    return int(WORKER_BYTES + batch + writer + (4 << 20) + block)
 
 
 def worker_bytes_of_search(
@@ -126,7 +130,8 @@ def _steps(settings: Settings, workload: Workload, speeds: Speeds, cores: int) -
     model = 3 * 4 * (users + items) * (dims + VECTOR_EXTRAS)
     yield StepPlan("train", 0, 0, 0, 0, 24 * pairs + model, None)
     vectors = 4 * items * (dims + VECTOR_EXTRAS)
-    worker = worker_bytes_of_scoring(block_users, dims, workload.interactions_a_user, settings.recommend.top_k)
+    a_user, k = workload.interactions_a_user, settings.recommend.top_k
+    worker = worker_bytes_of_scoring(block_users, dims, a_user, k, users / tasks)
     shards = max(1, math.ceil(vectors / shard_bytes))
     seconds = users * items * speeds.score_s / cores
     yield StepPlan("recommend", tasks, shards, vectors + 8 * items, worker, vectors, seconds)
@@ -134,7 +139,7 @@ def _steps(settings: Settings, workload: Workload, speeds: Speeds, cores: int) -
         if is_wanted:
             embedded = 4 * count * (dims + 1)
             shards = max(1, math.ceil(embedded / shard_bytes))
-            worker = worker_bytes_of_scoring(1024, dims, 0.0, settings.similar.top_k)
+            worker = worker_bytes_of_scoring(1024, dims, 0.0, settings.similar.top_k, count / tasks)
             seconds = count**2 * speeds.score_s / cores
             yield StepPlan(f"similar {name}", tasks, shards, embedded, worker, embedded, seconds)
 

@@ -48,10 +48,10 @@ def test_steps_that_are_off_are_not_planned() -> None:
 def test_workers_need_no_more_for_more_users() -> None:
     few, many = (
         plan_of("recommend", plan_night(settings(), Workload(users, 1000, 20 * users), SPEEDS, cores=2))
-        for users in (10_000, 10_000_000)
+        for users in (10_000_000, 1_000_000_000)
     )
     assert few.worker_bytes == many.worker_bytes
-    assert many.seconds == pytest.approx(1000 * (few.seconds or 0.0))
+    assert many.seconds == pytest.approx(100 * (few.seconds or 0.0))
 
 
 @pytest.mark.parametrize(
