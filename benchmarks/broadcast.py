@@ -59,7 +59,7 @@ def read_by_all(spark: SparkSession, load: Load) -> list[Any]:
             time.sleep(1.0)
             yield pa.record_batch([[os.getpid()], [_pss() / 2**20], [total]], names=["process", "pss_mb", "total"])
 
-    rows = spark.range(WORKERS).repartition(WORKERS).mapInArrow(read, MEASURED, barrier=True).collect()
+    rows = spark.range(0, WORKERS, 1, WORKERS).mapInArrow(read, MEASURED, barrier=True).collect()
     assert len({row["process"] for row in rows}) == WORKERS
     return rows
 
