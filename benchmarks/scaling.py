@@ -7,7 +7,6 @@ slope of log(seconds) over log(users). `predicted_worker_mb` is what `recsys-spa
 from __future__ import annotations
 
 import shutil
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
@@ -21,6 +20,7 @@ from benchmarks.jobs import BLOCK_USERS, CORES, Floats, World, distribute, read_
 from recsys_spark.blockwise.lists import recommend
 from recsys_spark.blockwise.plan import TASKS_A_CORE
 from recsys_spark.blockwise.scorers import EmbeddingScorer
+from recsys_spark.memory import MemorySampler
 from recsys_spark.planning import worker_bytes_of_scoring
 from recsys_spark.storage.mapped import write_parts
 
@@ -47,30 +47,16 @@ FULL = [Case(10_000, 5), Case(100_000, 5), Case(1_000_000, 3)]
 MEASURED: dict[int, float] = {}
 
 
-class WorkerMemory:
-    """The largest private memory of a Python worker, in bytes, while the block runs, without pages it shares."""
-
-    def __init__(self) -> None:
-        self.peak = 0
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._sample, daemon=True)
-
-    def __enter__(self) -> WorkerMemory:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopped.set()
-        self._thread.join()
-
-    def _sample(self) -> None:
-        while not self._stopped.wait(0.05):
-            for process in psutil.Process().children(recursive=True):
-                try:
-                    if "pyspark.daemon" in process.cmdline():
-                        self.peak = max(self.peak, process.memory_full_info().uss)
-                except psutil.Error:  # it has ended
-                    continue
+def largest_worker() -> int:
+    """Private memory of the largest Python worker now, in bytes: without pages it shares."""
+    largest = 0
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if "pyspark.daemon" in process.cmdline():
+                largest = max(largest, process.memory_full_info().uss)
+        except psutil.Error:  # it has ended
+            continue
+    return largest
 
 
 def shuffled_bytes(spark: SparkSession) -> int:
@@ -94,14 +80,14 @@ def run(case: Case, rounds: int) -> None:
     with world_folder(world) as folder, spark_session() as spark:
         seconds = take_turns({PROJECT: lambda: score(spark, world, vectors, folder)}, min(rounds, case.rounds))
         before = shuffled_bytes(spark)
-        with WorkerMemory() as memory:
+        with MemorySampler(largest_worker) as memory:
             score(spark, world, vectors, folder)
         shuffled = shuffled_bytes(spark) - before
     MEASURED[case.users] = float(np.median(seconds[PROJECT]))
     predicted = worker_bytes_of_scoring(BLOCK_USERS, world.dims, SEEN, K, case.users / (TASKS_A_CORE * CORES))
     more = {
         "users": case.users,
-        "worker_mb": round(memory.peak / 2**20, 1),
+        "worker_mb": round(memory.peak_bytes / 2**20, 1),
         "predicted_worker_mb": round(predicted / 2**20, 1),
         "shuffled_mb": round(shuffled / 2**20, 1),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -12,13 +13,14 @@ _EVERY_S = 0.2
 
 
 class MemorySampler:
-    """Context manager; `peak_bytes` is the largest sum seen, in bytes.
+    """Context manager; `peak_bytes` is the largest `measure` seen, in bytes: of the whole family when left out.
 
     Pages that map files are left out: workers share them, and the kernel gives them up when memory is short.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, measure: Callable[[], int] | None = None) -> None:
         self.peak_bytes = 0
+        self._measure = measure or _bytes_of_all
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._sample, daemon=True)
 
@@ -33,15 +35,14 @@ class MemorySampler:
         self._thread.join()
 
     def _sample(self) -> None:
-        this = psutil.Process()
         while True:
-            self.peak_bytes = max(self.peak_bytes, _bytes_of(this))
+            self.peak_bytes = max(self.peak_bytes, self._measure())
             if self._stopped.wait(_EVERY_S):
                 return
 
 
-def _bytes_of(process: psutil.Process) -> int:
-    total = 0
+def _bytes_of_all() -> int:
+    process, total = psutil.Process(), 0
     for member in [process, *process.children(recursive=True)]:
         try:
             total += _private(member)

@@ -38,7 +38,7 @@ def recommend(
 
     Memory of a task: its block, one tile of scores and 12 bytes x k x users of the block.
     """
-    columns = {"user_ids", *scorer.columns, *(SEEN_COLUMNS if exclude_seen else ())}
+    read = {"user_ids", *scorer.columns, *(SEEN_COLUMNS if exclude_seen else ())}
 
     def score(block: Block) -> pa.RecordBatch:
         user_ids = block.column("user_ids").flatten()
@@ -54,12 +54,12 @@ def recommend(
         ]
         return pa.record_batch(columns, names=RECOMMENDATIONS.schema.names)
 
-    return BlockMap(blocks.select(*sorted(columns)), score, RECOMMENDATIONS.schema)
+    return BlockMap(blocks.select(*sorted(read)), score, RECOMMENDATIONS.schema)
 
 
 def measure_lists(blocks: DataFrame, scorer: Scorer, k: int) -> DataFrame:
     """Lists for users with held-out (test) items, items of the train and validation splits left out."""
-    columns = {"first_user_idx", *SEEN_COLUMNS, *scorer.columns}
+    read = {"first_user_idx", *SEEN_COLUMNS, *scorer.columns}
 
     def score(block: Block) -> pa.RecordBatch:
         best, _ = scorer(block, items_in_splits(block, (TRAIN, VALIDATION)), k)
@@ -76,7 +76,7 @@ def measure_lists(blocks: DataFrame, scorer: Scorer, k: int) -> DataFrame:
         ]
         return pa.record_batch(columns, names=MEASURED_LISTS.names)
 
-    return BlockMap(blocks.select(*sorted(columns)), score, MEASURED_LISTS).frame()
+    return BlockMap(blocks.select(*sorted(read)), score, MEASURED_LISTS).frame()
 
 
 @contextmanager
