@@ -15,13 +15,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 
 from recsys_spark.blockwise.blocks import binary_cell, lists_of
 from recsys_spark.blockwise.files import MappedStrings
 from recsys_spark.blockwise.items import distribute_ids, distribute_items
-from recsys_spark.blockwise.plan import spread_together
+from recsys_spark.blockwise.plan import Blocks
 from recsys_spark.blockwise.scorers import ItemVectors
+from recsys_spark.blockwise.stored import stored_blocks
 from recsys_spark.kernels.csr import IndexLists
 from recsys_spark.tables import ITEMS, USER_BLOCKS, USER_EMBEDDINGS
 
@@ -92,7 +93,7 @@ def _write_blocks(folder: Path, name: str, blocks: list[pa.RecordBatch]) -> None
     rows = pa.Table.from_batches(blocks)
     for table in (USER_BLOCKS, USER_EMBEDDINGS):
         path = folder / table.name / name
-        pq.write_table(rows.select(table.schema.names), path, row_group_size=4, use_dictionary=False)
+        pq.write_table(rows.select(table.schema.names), path, row_group_size=1, use_dictionary=False)
 
 
 @contextmanager
@@ -133,12 +134,9 @@ def spark_session(master: str = f"local[{CORES},4]", conf: Mapping[str, str] | N
         session.stop()
 
 
-def read_blocks(spark: SparkSession, folder: Path) -> DataFrame:
-    """The blocks to score, with the embeddings of their users, joined as a night does."""
-    blocks, embeddings = (
-        spark.read.schema(table.schema).parquet(str(folder / table.name)) for table in (USER_BLOCKS, USER_EMBEDDINGS)
-    )
-    return spread_together(blocks, embeddings)
+def read_blocks(spark: SparkSession, folder: Path) -> Blocks:
+    """The blocks to score, with the embeddings of their users, as a night reads them from a local root."""
+    return stored_blocks(spark, [folder / table.name for table in (USER_BLOCKS, USER_EMBEDDINGS)])
 
 
 def distribute(

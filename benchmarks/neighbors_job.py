@@ -22,12 +22,11 @@ from benchmarks.jobs import BLOCK_USERS, CORES, spark_session
 from benchmarks.shapes import movielens_20m, shop
 from recsys_spark.blockwise.blocks import binary_cell, lists_of
 from recsys_spark.blockwise.neighbors import Similarity, find_neighbors
-from recsys_spark.blockwise.plan import spread
+from recsys_spark.blockwise.stored import stored_blocks
 from recsys_spark.blockwise.user_rows import RowSource, distribute_user_rows
 from recsys_spark.kernels.csr import CsrRows, IndexLists
 from recsys_spark.kernels.distances import nearest_rows
 from recsys_spark.storage.mapped import write_parts
-from recsys_spark.tables import USER_BLOCKS
 
 K = 50
 
@@ -71,14 +70,14 @@ def write_blocks(rows: CsrRows, folder: Path) -> None:
         }
         blocks.append(pa.record_batch(cells))
     folder.mkdir()
-    pq.write_table(pa.Table.from_batches(blocks), folder / "part-0.parquet", row_group_size=4, use_dictionary=False)
+    pq.write_table(pa.Table.from_batches(blocks), folder / "part-0.parquet", row_group_size=1, use_dictionary=False)
 
 
 def job(spark: SparkSession, rows: CsrRows, folder: Path) -> None:
     """Rows handed out, all users searched, neighbors in Parquet."""
     source = RowSource(folder / "blocks", rows.n_rows, rows.n_columns, hold_out=False)
     everybody = distribute_user_rows(spark, source, "none", Path(mkdtemp(dir=folder)), 1 << 30)
-    blocks = spread(spark.read.schema(USER_BLOCKS.schema).parquet(str(folder / "blocks")))
+    blocks = stored_blocks(spark, [folder / "blocks"])
     output = Path(mkdtemp(dir=folder))
     written = write_parts(find_neighbors(blocks, everybody, K, Similarity("inverse", 1.0)), output)
     assert sum(part.rows for part in written) == rows.n_rows * K

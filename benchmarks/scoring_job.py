@@ -94,15 +94,16 @@ def parts_of_job(spark: SparkSession, case: Case, vectors: Floats, folder: Path)
     """The job cut short after each of its parts; the differences are what the parts take."""
     items, ids = distribute(spark, case.world, vectors, folder)
     blocks, scorer = read_blocks(spark, folder), EmbeddingScorer(items)
+    whole = recommend(blocks, scorer, ids, case.k)
+    lists = whole.work
 
     def counted(work: Callable[[pa.RecordBatch], int]) -> Work:
-        mapped = BlockMap(blocks, lambda block: pa.record_batch({"lists": [work(block)]}), COUNTED)
+        mapped = BlockMap(blocks, whole.columns, lambda block: pa.record_batch({"lists": [work(block)]}), COUNTED)
         return lambda: mapped.frame().collect()
 
     def kernel(block: pa.RecordBatch) -> int:
         return len(scorer(block, items_in_splits(block, (TRAIN,)), case.k).tiers)
 
-    lists = recommend(blocks, scorer, ids, case.k).work
     return {
         "distribute": lambda: distribute(spark, case.world, vectors, folder),
         "read": counted(lambda block: block.num_rows),

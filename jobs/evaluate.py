@@ -6,10 +6,9 @@ import sys
 
 from recsys_spark.audit import Facts
 from recsys_spark.blockwise.lists import measure_lists, scored_once
-from recsys_spark.blockwise.plan import spread
 from recsys_spark.config import Settings
 from recsys_spark.metrics.measure import measure
-from recsys_spark.scoring import list_scorer, popularity_scorer
+from recsys_spark.scoring import blocks_of, list_scorer, popularity_scorer
 from recsys_spark.storage.run_storage import RunStorage
 from recsys_spark.tables import ITEMS, METRICS, USER_BLOCKS
 
@@ -21,7 +20,7 @@ def run(storage: RunStorage, settings: Settings) -> Facts:
     popular = popularity_scorer(storage, settings, "selection")
     with (
         scored_once(measure_lists(blocks, scorer, max(ks))) as lists,
-        scored_once(measure_lists(spread(storage.read(USER_BLOCKS)), popular, max(ks))) as popular_lists,
+        scored_once(measure_lists(blocks_of(storage, USER_BLOCKS), popular, max(ks))) as popular_lists,
     ):
         chosen = measure(lists, settings.recommend.model, ks, n_items)
         baseline = measure(popular_lists, "popularity", ks, n_items)

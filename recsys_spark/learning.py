@@ -29,6 +29,7 @@ FitName = Literal["model", "selection"]
 """`model`: learned from everything, for the lists; `selection`: has not seen the hold-out, for the metrics."""
 
 _TABLES: dict[FitName, Table] = {"model": USER_EMBEDDINGS, "selection": SELECTION_EMBEDDINGS}
+_FILE_BLOCKS = 256  # a reader of one block reads the footer of its file, which names each
 _SPLITS = ("train", "validation", "test")
 
 
@@ -88,16 +89,18 @@ def keep_fit(storage: RunStorage, settings: Settings, name: FitName, fit: Fit) -
 
 
 def write_user_blocks(embeddings: Embeddings, block_users: int, folder: Path) -> None:
-    """Write the users' scoring vectors as one Parquet file, a block a row."""
+    """Write the users' scoring vectors as Parquet files, a block a row and row group."""
     folder.mkdir(parents=True)
     schema = pa.schema([("block_id", pa.int32()), ("vectors", pa.binary()), ("is_trained", pa.binary())])
     vectors = embeddings.user_matrix()
-    with pq.ParquetWriter(folder / "part-00000.parquet", schema) as writer:
-        for block_id, start in enumerate(range(0, embeddings.n_users, block_users)):
-            rows = slice(start, start + block_users)
-            is_trained = embeddings.is_trained_user[rows].astype(np.uint8)
-            cells = [pa.array([block_id], pa.int32()), binary_cell(vectors[rows]), binary_cell(is_trained)]
-            writer.write_batch(pa.record_batch(cells, schema=schema))
+    n_blocks = -(-embeddings.n_users // block_users)
+    for number, first in enumerate(range(0, n_blocks, _FILE_BLOCKS)):
+        with pq.ParquetWriter(folder / f"part-{number:05d}.parquet", schema) as writer:
+            for block_id in range(first, min(first + _FILE_BLOCKS, n_blocks)):
+                rows = slice(block_id * block_users, (block_id + 1) * block_users)
+                is_trained = embeddings.is_trained_user[rows].astype(np.uint8)
+                cells = [pa.array([block_id], pa.int32()), binary_cell(vectors[rows]), binary_cell(is_trained)]
+                writer.write_batch(pa.record_batch(cells, schema=schema))
 
 
 def training_facts(selection: Fit, final: Fit, settings: Settings, is_warm: bool) -> Facts:

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pyspark.sql import DataFrame
 
 from recsys_spark.blockwise.items import distribute_ids, distribute_items
 from recsys_spark.blockwise.neighbors import Similarity, attach_neighbors, find_neighbors, neighbor_count
-from recsys_spark.blockwise.plan import BlockMap, spread, spread_together
+from recsys_spark.blockwise.plan import BlockMap, Blocks, MovedBlocks
 from recsys_spark.blockwise.scorers import EmbeddingScorer, ItemVectors, NeighborScorer, PopularityScorer, Scorer
 from recsys_spark.blockwise.similar import EmbeddedEntities, distribute_entities
+from recsys_spark.blockwise.stored import stored_blocks
 from recsys_spark.blockwise.user_rows import RowSource, distribute_item_ranges, distribute_user_rows
 from recsys_spark.models.embeddings import Embeddings
 from recsys_spark.models.export import load_embeddings, read_manifest
@@ -28,7 +28,7 @@ Fit = Literal["model", "selection"]
 _EMBEDDINGS = {"model": USER_EMBEDDINGS, "selection": SELECTION_EMBEDDINGS}
 
 
-def list_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[DataFrame, Scorer]:
+def list_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[Blocks, Scorer]:
     """The blocks to score and the scorer that the settings choose."""
     if settings.recommend.model == "embedding":
         return _embedding_scorer(storage, settings, fit)
@@ -50,7 +50,15 @@ def search_neighbors(storage: RunStorage, settings: Settings, hold_out: bool) ->
     rows = distribute_user_rows(storage.spark, source, neighbors.weighting, scratch, _shard_bytes(settings))
     k = neighbor_count(neighbors.k, rows.n_users)
     similarity = Similarity(neighbors.similarity, neighbors.bandwidth)
-    return find_neighbors(spread(storage.read(USER_BLOCKS)), rows, k, similarity)
+    return find_neighbors(blocks_of(storage, USER_BLOCKS), rows, k, similarity)
+
+
+def blocks_of(storage: RunStorage, *tables: Table) -> Blocks:
+    """Block tables: read by the tasks where they can open the files, else by Spark."""
+    folders = [folder for table in tables if (folder := storage.shared_folder(table)) is not None]
+    if len(folders) == len(tables):
+        return stored_blocks(storage.spark, folders)
+    return MovedBlocks(tuple(storage.read(table) for table in tables))
 
 
 def _row_source(storage: RunStorage, hold_out: bool) -> RowSource:
@@ -97,13 +105,13 @@ def _shard_bytes(settings: Settings) -> int:
     return settings.matrix.shard_mb << 20
 
 
-def _embedding_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[DataFrame, Scorer]:
+def _embedding_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[Blocks, Scorer]:
     model = _model(storage, fit)
     items = _distribute_model(storage, settings, fit, model)
-    return spread_together(storage.read(USER_BLOCKS), storage.read(_EMBEDDINGS[fit])), EmbeddingScorer(items)
+    return blocks_of(storage, USER_BLOCKS, _EMBEDDINGS[fit]), EmbeddingScorer(items)
 
 
-def _neighbor_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[DataFrame, Scorer]:
+def _neighbor_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[Blocks, Scorer]:
     hold_out = fit == "selection"
     neighbors = search_neighbors(storage, settings, hold_out).frame() if hold_out else storage.read(USER_NEIGHBORS)
     source, scratch = _row_source(storage, hold_out), storage.scratch / f"ranges-{hold_out}"

@@ -35,13 +35,17 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of a run. `published` tables are for readers, the others are the run's own."""
+    """A table of a run. `published` tables are for readers, the others are the run's own.
+
+    `group_rows`: rows of a Parquet row group, where readers take rows one by one; Spark's default when None.
+    """
 
     name: str
     meaning: str
     columns: tuple[Column, ...]
     key: tuple[str, ...]
     published: bool = False
+    group_rows: int | None = None
     schema: StructType = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -130,6 +134,7 @@ USER_BLOCKS = Table(
         Column("splits", BINARY, "uint8: 0 train, 1 validation, 2 test."),
     ),
     key=("block_id",),
+    group_rows=1,
 )
 
 USER_NEIGHBORS = Table(

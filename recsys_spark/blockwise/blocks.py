@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +61,12 @@ def user_positions(block: Block) -> NDArray[np.int32]:
     return np.arange(first, first + n_users, dtype=np.int32)
 
 
-def read_blocks(folder: Path, columns: list[str] | None = None) -> Iterator[Block]:
+def read_blocks(folder: Path, columns: Collection[str] | None = None) -> Iterator[Block]:
     """The rows of a block table in a local Parquet folder, one at a time, in the order of the files."""
+    names = None if columns is None else list(columns)
     for file in sorted(folder.glob("*.parquet")):
         with pq.ParquetFile(file) as parquet:
-            yield from parquet.iter_batches(batch_size=1, columns=columns)
+            yield from parquet.iter_batches(batch_size=1, columns=names)
 
 
 def lists_of(lists: IndexLists, values: pa.Array) -> pa.ListArray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +18,43 @@ from pyspark.sql import SparkSession
 
 @dataclass(frozen=True)
 class MappedArray:
-    """The name of a distributed `.npy` file; `load` maps it."""
+    """The name of a distributed `.npy` file; `load` maps it, once a task: the name alone travels."""
 
     name: str
 
     def load(self) -> NDArray[Any]:
         """Map the file read-only: the pages are shared by all workers of the host."""
+        return self._mapped
+
+    @cached_property
+    def _mapped(self) -> NDArray[Any]:
         array: NDArray[Any] = np.load(SparkFiles.get(self.name), mmap_mode="r", allow_pickle=False)
         return array
+
+    def __reduce__(self) -> tuple[type[MappedArray], tuple[str]]:
+        return MappedArray, (self.name,)
 
 
 @dataclass(frozen=True)
 class MappedStrings:
-    """The name of a distributed Arrow file with one column of strings."""
+    """The name of a distributed Arrow file with one column of strings; it is mapped once a task."""
 
     name: str
 
     def load(self) -> pa.ChunkedArray:
         """Map the file read-only: no string is copied until it is taken."""
+        return self._mapped
+
+    def take(self, positions: pa.Array) -> pa.StringArray:
+        """The strings at these positions."""
+        return self.load().take(positions).combine_chunks().cast(pa.string())
+
+    @cached_property
+    def _mapped(self) -> pa.ChunkedArray:
         return pa.ipc.open_file(pa.memory_map(SparkFiles.get(self.name))).read_all().column(0)
+
+    def __reduce__(self) -> tuple[type[MappedStrings], tuple[str]]:
+        return MappedStrings, (self.name,)
 
 
 def distribute_array(spark: SparkSession, path: Path) -> MappedArray:

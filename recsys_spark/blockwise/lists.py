@@ -14,7 +14,7 @@ from pyspark.sql.types import ArrayType, IntegerType, StructField, StructType
 
 from recsys_spark.blockwise.blocks import TEST, TRAIN, VALIDATION, items_in_splits, lists_of, nothing, user_positions
 from recsys_spark.blockwise.files import MappedStrings
-from recsys_spark.blockwise.plan import Block, BlockMap
+from recsys_spark.blockwise.plan import Block, BlockMap, Blocks
 from recsys_spark.blockwise.scorers import SEEN_COLUMNS, Scorer
 from recsys_spark.kernels.csr import IndexLists
 from recsys_spark.kernels.topk import TopK
@@ -31,9 +31,7 @@ MEASURED_LISTS = StructType(
 """Lists to measure: what was recommended, best first, beside what was held out, ascending."""
 
 
-def recommend(
-    blocks: DataFrame, scorer: Scorer, item_ids: MappedStrings, k: int, exclude_seen: bool = True
-) -> BlockMap:
+def recommend(blocks: Blocks, scorer: Scorer, item_ids: MappedStrings, k: int, exclude_seen: bool = True) -> BlockMap:
     """The table `recommendations`: k best items of each user of `blocks`, seen items (all splits) left out.
 
     Memory of a task: its block, one tile of scores and 12 bytes x k x users of the block.
@@ -45,19 +43,18 @@ def recommend(
         excluded = items_in_splits(block, (TRAIN, VALIDATION, TEST)) if exclude_seen else nothing(len(user_ids))
         best, tiers = scorer(block, excluded, k)
         lists, scores = packed_lists(best)
-        ids = item_ids.load().take(pa.array(lists.indices)).combine_chunks().cast(pa.string())
         columns = [
             user_ids,
-            lists_of(lists, ids),
+            lists_of(lists, pa.array(lists.indices)),
             lists_of(lists, pa.array(scores)),
             pa.array(tiers.tolist(), pa.string()),
         ]
         return pa.record_batch(columns, names=RECOMMENDATIONS.schema.names)
 
-    return BlockMap(blocks.select(*sorted(read)), score, RECOMMENDATIONS.schema)
+    return BlockMap(blocks, read, score, RECOMMENDATIONS.schema, names={"item_ids": item_ids})
 
 
-def measure_lists(blocks: DataFrame, scorer: Scorer, k: int) -> DataFrame:
+def measure_lists(blocks: Blocks, scorer: Scorer, k: int) -> DataFrame:
     """Lists for users with held-out (test) items, items of the train and validation splits left out."""
     read = {"first_user_idx", *SEEN_COLUMNS, *scorer.columns}
 
@@ -76,7 +73,7 @@ def measure_lists(blocks: DataFrame, scorer: Scorer, k: int) -> DataFrame:
         ]
         return pa.record_batch(columns, names=MEASURED_LISTS.names)
 
-    return BlockMap(blocks.select(*sorted(read)), score, MEASURED_LISTS).frame()
+    return BlockMap(blocks, read, score, MEASURED_LISTS).frame()
 
 
 @contextmanager

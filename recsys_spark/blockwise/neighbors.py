@@ -15,8 +15,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.blockwise.blocks import binary_cell, single_blocks, user_positions
-from recsys_spark.blockwise.plan import BlockMap, spread_together
-from recsys_spark.blockwise.user_rows import UserRows
+from recsys_spark.blockwise.plan import BlockMap, Blocks, MovedBlocks
+from recsys_spark.blockwise.user_rows import ROW_COLUMNS, UserRows
 from recsys_spark.errors import SettingsError
 from recsys_spark.kernels.csr import joined_rows
 from recsys_spark.kernels.distances import nearest_rows
@@ -64,7 +64,7 @@ def neighbor_count(k: int | Literal["all"], n_users: int) -> int:
     return max(n_users - 1, 1)
 
 
-def find_neighbors(blocks: DataFrame, rows: UserRows, k: int, similarity: Similarity) -> BlockMap:
+def find_neighbors(blocks: Blocks, rows: UserRows, k: int, similarity: Similarity) -> BlockMap:
     """The table `user_neighbors`: k nearest users of each user of `blocks`, ties by the smaller position.
 
     Memory of a task: its blocks at once, one tile of candidates and 16 bytes x k x users of the blocks.
@@ -75,7 +75,7 @@ def find_neighbors(blocks: DataFrame, rows: UserRows, k: int, similarity: Simila
         return _neighbor_rows(nearest_users(some, users, rows, k), users, similarity)
 
     at_once = BLOCKS_AT_ONCE if k <= MOST_NEIGHBORS_AT_ONCE else 1
-    return BlockMap(blocks, search, USER_NEIGHBORS.schema, at_once)
+    return BlockMap(blocks, ROW_COLUMNS, search, USER_NEIGHBORS.schema, at_once)
 
 
 def nearest_users(some: pa.RecordBatch, users: NDArray[np.int32], rows: UserRows, k: int) -> TopK:
@@ -89,7 +89,7 @@ def nearest_users(some: pa.RecordBatch, users: NDArray[np.int32], rows: UserRows
     return found
 
 
-def attach_neighbors(blocks: DataFrame, neighbors: DataFrame) -> DataFrame:
+def attach_neighbors(blocks: DataFrame, neighbors: DataFrame) -> MovedBlocks:
     """Blocks of `user_blocks` with their users' neighbors beside them.
 
     Adds `neighbor_indptr`, `neighbor_indices` (nearest first) and `similarities`, in binary columns.
@@ -105,7 +105,7 @@ def attach_neighbors(blocks: DataFrame, neighbors: DataFrame) -> DataFrame:
         "similarity",
     )
     packed = spans.groupBy("block_id").cogroup(placed.groupBy("block_id")).applyInArrow(_pack, _NEIGHBOR_BLOCKS)
-    return spread_together(blocks, packed)
+    return MovedBlocks((blocks, packed))
 
 
 def _pack(span: pa.Table, neighbors: pa.Table) -> pa.Table:

@@ -13,6 +13,8 @@ import pyarrow.parquet as pq
 import pyarrow.types as kinds
 from pyspark import TaskContext
 
+from recsys_spark.blockwise.naming import Names, with_dictionaries
+
 WRITTEN = "name string, rows long, bytes long"
 ROW_GROUP_BYTES = 16 << 20
 
@@ -25,28 +27,22 @@ class WrittenPart(NamedTuple):
     bytes: int
 
 
-def write_part(batches: Iterator[pa.RecordBatch], folder: Path) -> Iterator[pa.RecordBatch]:
+def write_part(batches: Iterator[pa.RecordBatch], folder: Path, names: Names) -> Iterator[pa.RecordBatch]:
     """Write the batches of this attempt of a task into one file; give a row of `WRITTEN`, or none without a batch.
 
     The folder is not made: an attempt that begins after it was removed fails, and disturbs nobody.
-    Memory: a row group, which is closed when it passes 16 MB.
+    Memory: a row group, which is closed when it passes 16 MB, and its strings.
     """
     context = TaskContext.get()
     number = 0 if context is None else context.partitionId()
     if not folder.is_dir():
-        raise FileNotFoundError(
-            f"{folder} is not there on {socket.gethostname()}: with executors on other hosts than the driver, "
-            "storage.root must be on a file system that all of them mount, or have a scheme such as hdfs:// or s3a://"
-        )
+        raise not_shared(folder)
     path = folder / f"part-{number:05d}-{secrets.token_hex(8)}.snappy.parquet"
     rows = 0
-    for group in _row_groups(batches):
+    for positions in _row_groups(batches):
+        group = with_dictionaries(positions, names)
         if rows == 0:
-            flat = [field.name for field in group.schema if not kinds.is_list(field.type)]
-            # Nobody filters by what is in a list.
-            writer = pq.ParquetWriter(
-                path, group.schema, use_dictionary=_repeating(group.schema), write_statistics=flat
-            )
+            writer = _open_writer(path, group.schema)
         writer.write_table(group)
         rows += group.num_rows
     if rows:
@@ -54,10 +50,24 @@ def write_part(batches: Iterator[pa.RecordBatch], folder: Path) -> Iterator[pa.R
         yield pa.record_batch([[path.name], [rows], [path.stat().st_size]], names=WrittenPart._fields)
 
 
+def _open_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    flat = [field.name for field in schema if not kinds.is_list(field.type)]  # nobody filters by what is in a list
+    # Without Arrow's own schema in the file, which would hand dictionaries instead of strings to readers.
+    return pq.ParquetWriter(path, schema, use_dictionary=_repeating(schema), write_statistics=flat, store_schema=False)
+
+
+def not_shared(path: Path | str) -> FileNotFoundError:
+    """The error for what should be there on every host."""
+    return FileNotFoundError(
+        f"{path} is not there on {socket.gethostname()}: with executors on other hosts than the driver, "
+        "storage.root must be on a file system that all of them mount, or have a scheme such as hdfs:// or s3a://"
+    )
+
+
 def _repeating(schema: pa.Schema) -> list[str]:
     """Columns worth a dictionary: ids are, floats cost more with one and take more room."""
     is_text = {field.name: kinds.is_string(field.type) for field in schema}
-    in_lists = [f for f in schema if kinds.is_list(f.type) and kinds.is_string(f.type.value_type)]
+    in_lists = [f for f in schema if kinds.is_list(f.type) and kinds.is_dictionary(f.type.value_type)]
     return [name for name in is_text if is_text[name]] + [f"{field.name}.list.element" for field in in_lists]
 
 

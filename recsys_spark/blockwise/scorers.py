@@ -161,7 +161,7 @@ def _as_candidates(excluded: IndexLists, places: NDArray[np.int32]) -> IndexList
 
 def _at(positions: NDArray[np.int32], places: NDArray[np.int64]) -> NDArray[np.int64]:
     """Item positions of candidate places, padding kept."""
-    found = np.full(places.shape, -1, np.int64)
-    is_found = places >= 0
-    found[is_found] = positions[places[is_found]]
+    # The padding, -1, would pick the last position, where there is one.
+    found = positions.take(places, mode="wrap").astype(np.int64) if positions.size else np.full(places.shape, -1)
+    found[places < 0] = -1
     return found

@@ -13,7 +13,7 @@ from pyspark.sql import SparkSession
 from recsys_spark.blockwise.blocks import lists_of
 from recsys_spark.blockwise.files import MappedArray, MappedStrings, distribute_array, save_array, shard_rows
 from recsys_spark.blockwise.lists import packed_lists
-from recsys_spark.blockwise.plan import Block, BlockMap, spread
+from recsys_spark.blockwise.plan import Block, BlockMap, MovedBlocks
 from recsys_spark.kernels.csr import IndexLists
 from recsys_spark.kernels.scoring import largest_magnitudes, score_top_k
 from recsys_spark.kernels.topk import TopK, merge_top_k
@@ -79,17 +79,16 @@ def find_similar(spark: SparkSession, entities: EmbeddedEntities, k: int, table:
         shard = entities.shards[number]
         nearest = _nearest(entities, shard.vectors.load()[start:end], shard.first + start, k)
         lists, distances = packed_lists(nearest)
-        ids = entities.ids.load()
-        queries = ids.slice(shard.first + start, end - start)
         columns = [
-            queries.combine_chunks().cast(pa.string()),
-            lists_of(lists, ids.take(pa.array(lists.indices)).combine_chunks().cast(pa.string())),
+            entities.ids.take(pa.array(range(shard.first + start, shard.first + end))),
+            lists_of(lists, pa.array(lists.indices)),
             lists_of(lists, pa.array(distances)),
         ]
         return pa.record_batch(columns, names=table.schema.names)
 
     blocks = spark.createDataFrame(entities.ranges(), "shard int, start int, end int")
-    return BlockMap(spread(blocks), search, table.schema)
+    _, similar, _ = table.schema.names
+    return BlockMap(MovedBlocks((blocks,)), blocks.columns, search, table.schema, names={similar: entities.ids})
 
 
 def _nearest(entities: EmbeddedEntities, augmented: NDArray[np.float32], first: int, k: int) -> TopK:

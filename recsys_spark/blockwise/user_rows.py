@@ -17,7 +17,8 @@ from recsys_spark.blockwise.plan import Block
 from recsys_spark.kernels.csr import IDF_WEIGHTINGS, CsrRows, Weighting, column_range, column_weights, weigh_rows
 
 _ENTRY_BYTES = 8  # an int32 column and a float32 value
-_COLUMNS = ["first_user_idx", "indptr", "indices", "ratings", "splits"]
+ROW_COLUMNS = ("first_user_idx", "indptr", "indices", "ratings", "splits")
+"""The columns of a block that make its users' rows."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class RowSource:
     def blocks(self) -> Iterator[tuple[int, CsrRows]]:
         """First user and unweighed rows of each block, in no particular order."""
         start, stop = self.items or (0, self.n_items)
-        for block in read_blocks(self.folder, _COLUMNS):
+        for block in read_blocks(self.folder, ROW_COLUMNS):
             rows = training_rows(block, self.n_items, self.hold_out)
             yield block.column("first_user_idx")[0].as_py(), column_range(rows, start, stop)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pyspark.errors import PySparkException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, DataFrameWriter, SparkSession
 from pyspark.sql.types import StructType
 
 from recsys_spark.storage.errors import (
@@ -83,7 +83,7 @@ class RunStorage:
         self._clear(table.name)
         path = self.path(table)
         try:
-            checked.write.mode("errorifexists").parquet(path)
+            _writer(table, checked).mode("errorifexists").parquet(path)
         except PySparkException as error:
             problem = null_problem(error)
             if problem is None:
@@ -134,11 +134,7 @@ class RunStorage:
             MissingTableError: when the table is not complete, naming the step to run.
             TableSchemaError: when it was written with columns that this version does not expect.
         """
-        receipt = self._receipt(table, run)
-        problems = schema_problems(table, receipt.struct)
-        if problems:
-            where = f"table {table.name} of run {(run or self.run).run_id}"
-            raise TableSchemaError(f"{where} was written by another version: {'; '.join(problems)}")
+        self._require_readable(table, run)
         return read_parquet(self.spark, self.path(table, run), table.schema)
 
     def read_parent(self, table: Table) -> DataFrame | None:
@@ -168,6 +164,15 @@ class RunStorage:
         """A local folder with the table's Parquet files: its own folder on local roots, else a copy in `scratch`."""
         self._receipt(table, run)
         return self._bring(table.name, scratch, run)
+
+    def shared_folder(self, table: Table) -> Path | None:
+        """Where the executors can open the table's files, as the driver can; None on roots that are not local.
+
+        Raises:
+            MissingTableError, TableSchemaError: as `read`.
+        """
+        self._require_readable(table, None)
+        return self.filesystem.local_path(self.path(table))
 
     def upload(self, folder: Path, name: str) -> None:
         """Put a local folder under the run; a half upload does not count as there.
@@ -256,6 +261,12 @@ class RunStorage:
             raise MissingTableError(f"{name} is not there in run {run.run_id} of {run.run_date}: {remedy}")
         return receipt
 
+    def _require_readable(self, table: Table, run: Run | None) -> None:
+        problems = schema_problems(table, self._receipt(table, run).struct)
+        if problems:
+            where = f"table {table.name} of run {(run or self.run).run_id}"
+            raise TableSchemaError(f"{where} was written by another version: {'; '.join(problems)}")
+
     def _require_unpublished(self) -> None:
         if self.is_published:
             raise PublishedRunError(f"run {self.run.run_id} is published and never changes: start a new run")
@@ -288,6 +299,13 @@ class RunStorage:
         shutil.rmtree(target, ignore_errors=True)
         self.filesystem.copy_to_local(path, target)
         return target
+
+
+def _writer(table: Table, frame: DataFrame) -> DataFrameWriter:
+    """Spark's writer, with row groups as the table wants them."""
+    if table.group_rows is None:
+        return frame.write
+    return frame.write.option("parquet.block.row.count.limit", table.group_rows)
 
 
 def _require_columns(table: Table, found: StructType) -> None:

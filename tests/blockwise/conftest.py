@@ -41,6 +41,7 @@ def taste() -> Taste:
 
 
 Blocks = Callable[[int], DataFrame]
+Source = Callable[..., RowSource]
 
 
 @pytest.fixture(scope="session")
@@ -64,7 +65,7 @@ def blocks(spark: SparkSession, taste: Taste) -> Blocks:
 
 
 @pytest.fixture
-def source(blocks: Blocks, tmp_path: Path) -> Callable[[int, bool], RowSource]:
+def source(blocks: Blocks, tmp_path: Path) -> Source:
     """The blocks as a local folder, as the driver reads them."""
 
     def write(block_users: int, hold_out: bool = False) -> RowSource:

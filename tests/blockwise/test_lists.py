@@ -11,6 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from recsys_spark.blockwise.files import MappedStrings, distribute_strings, write_strings
 from recsys_spark.blockwise.items import distribute_items
 from recsys_spark.blockwise.lists import measure_lists, recommend
+from recsys_spark.blockwise.plan import MovedBlocks
 from recsys_spark.blockwise.predict import RatingScale, predict_pairs, with_ratings
 from recsys_spark.blockwise.scorers import EmbeddingScorer, PopularityScorer
 from recsys_spark.blockwise.similar import distribute_entities, find_similar
@@ -81,7 +82,7 @@ def test_embedding_lists_are_the_best_by_sorting(
 ) -> None:
     users, items, is_trained, is_candidate = vectors
     candidates = distribute_items(spark, items, is_candidate, tmp_path, shard_bytes)
-    joined = blocks(block_users).join(embedding_frame(spark, users, is_trained, block_users), on="block_id")
+    joined = MovedBlocks((blocks(block_users), embedding_frame(spark, users, is_trained, block_users)))
     lists = recommend(joined, EmbeddingScorer(candidates), item_ids, k).frame()
     scores = np.where(is_candidate, users.astype(float) @ items.T.astype(float), -np.inf)
     assert found_lists(lists) == best(scores, ~np.isnan(taste.ratings), k)
@@ -97,7 +98,7 @@ def test_seen_items_may_be_recommended_on_demand(
 ) -> None:
     users, items, is_trained, is_candidate = vectors
     candidates = distribute_items(spark, items, is_candidate, tmp_path, 1 << 20)
-    joined = blocks(10).join(embedding_frame(spark, users, is_trained, 10), on="block_id")
+    joined = MovedBlocks((blocks(10), embedding_frame(spark, users, is_trained, 10)))
     scores = np.where(is_candidate, users.astype(float) @ items.T.astype(float), -np.inf)
     nothing = np.zeros(scores.shape, bool)
     lists = recommend(joined, EmbeddingScorer(candidates), item_ids, 6, exclude_seen=False).frame()
@@ -113,7 +114,7 @@ def test_measured_lists_hide_the_test_items_and_nothing_else(
     spark: SparkSession, taste: Taste, blocks: Blocks, tmp_path: Path
 ) -> None:
     scorer, popularity = popularity_of(spark, taste, tmp_path)
-    lists = measure_lists(blocks(10), scorer, 5).cache()
+    lists = measure_lists(MovedBlocks((blocks(10),)), scorer, 5).cache()
     is_pair = ~np.isnan(taste.ratings)
     known, relevant = is_pair & (taste.splits < 2), is_pair & (taste.splits == 2)
     expected = best(np.tile(popularity.astype(float), (N_USERS, 1)), known, 5)

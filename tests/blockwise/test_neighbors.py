@@ -9,6 +9,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from recsys_spark.blockwise.neighbors import Similarity, attach_neighbors, find_neighbors, neighbor_count
+from recsys_spark.blockwise.plan import MovedBlocks
 from recsys_spark.blockwise.user_rows import RowSource, distribute_user_rows
 from recsys_spark.errors import SettingsError
 from recsys_spark.kernels.csr import CsrRows, Weighting, column_weights, weigh_rows
@@ -16,6 +17,7 @@ from recsys_spark.tables import USER_NEIGHBORS
 from tests.blockwise.conftest import N_ITEMS, N_USERS, Blocks, Taste
 from tests.kernels.cases import brute_force_nearest, rows_of
 
+PACKED = ["first_user_idx", "user_ids", "neighbor_indptr", "neighbor_indices", "similarities"]
 INVERSE = Similarity("inverse", 1.0)
 Source = Callable[..., RowSource]
 
@@ -60,7 +62,7 @@ def test_neighbors_equal_a_brute_force(
 ) -> None:
     rows = distribute_user_rows(spark, source(block_users, hold_out), weighting, tmp_path / "rows", shard_bytes)
     assert len(rows.shards) == shards
-    found = find_neighbors(blocks(block_users), rows, k, INVERSE).frame()
+    found = find_neighbors(MovedBlocks((blocks(block_users),)), rows, k, INVERSE).frame()
     assert found.schema.names == USER_NEIGHBORS.schema.names
     expected = expected_rows(weighed(rows_of(taste.known(hold_out)), weighting), k)
     assert sorted(map(tuple, found.collect()), key=lambda row: (row[0], row[4])) == expected
@@ -71,7 +73,9 @@ def test_alike_users_are_nearest_and_a_user_is_not_his_own_neighbor(
     spark: SparkSession, blocks: Blocks, source: Source, tmp_path: Path
 ) -> None:
     rows = distribute_user_rows(spark, source(4), "none", tmp_path / "rows", 60)
-    nearest = {row["user_idx"]: row for row in find_neighbors(blocks(4), rows, 1, INVERSE).frame().collect()}
+    nearest = {
+        row["user_idx"]: row for row in find_neighbors(MovedBlocks((blocks(4),)), rows, 1, INVERSE).frame().collect()
+    }
     assert (nearest[7]["neighbor_idx"], nearest[7]["distance"], nearest[7]["similarity"]) == (8, 0.0, 1.0)
     assert nearest[8]["neighbor_idx"] == 7
     assert all(row["neighbor_idx"] != user for user, row in nearest.items())
@@ -105,7 +109,7 @@ def test_attached_neighbors_are_those_of_the_blocks_users(
     ]
     neighbors = spark.createDataFrame([rows[place] for place in random.permutation(len(rows))], USER_NEIGHBORS.schema)
     found: dict[int, list[int]] = {}
-    for block in attach_neighbors(blocks(block_users), neighbors).collect():
+    for block in attach_neighbors(blocks(block_users), neighbors).rows(PACKED).collect():
         indptr = np.frombuffer(block["neighbor_indptr"], np.int64)
         indices = np.frombuffer(block["neighbor_indices"], np.int32)
         np.testing.assert_array_equal(np.frombuffer(block["similarities"], np.float32), indices / np.float32(32))
@@ -115,6 +119,6 @@ def test_attached_neighbors_are_those_of_the_blocks_users(
 
 
 def test_blocks_without_any_neighbor_stay(spark: SparkSession, blocks: Blocks) -> None:
-    attached = attach_neighbors(blocks(10), spark.createDataFrame([], USER_NEIGHBORS.schema)).collect()
+    attached = attach_neighbors(blocks(10), spark.createDataFrame([], USER_NEIGHBORS.schema)).rows(PACKED).collect()
     assert sorted(block["block_id"] for block in attached) == [0, 1, 2]
     assert {len(block["neighbor_indices"]) for block in attached} == {0}

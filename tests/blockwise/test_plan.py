@@ -16,7 +16,7 @@ from pyspark.sql.types import ArrayType, IntegerType, StringType, StructField, S
 
 from recsys_spark.blockwise import parts
 from recsys_spark.blockwise.parts import write_part
-from recsys_spark.blockwise.plan import TASKS_A_CORE, BlockMap, spread_together
+from recsys_spark.blockwise.plan import TASKS_A_CORE, BlockMap, MovedBlocks
 
 SCHEMA = StructType(
     [
@@ -62,7 +62,7 @@ EXPECTED = sorted((f"n{number}", [number, number * number]) for number in range(
 def test_files_hold_each_row_once_even_when_attempts_fail(
     numbers: DataFrame, tmp_path: Path, work: Callable[[pa.RecordBatch], pa.RecordBatch], at_once: int
 ) -> None:
-    mapped = BlockMap(numbers, work, SCHEMA, at_once)
+    mapped = BlockMap(MovedBlocks((numbers,)), ["number"], work, SCHEMA, at_once)
     written = mapped.write_parts(tmp_path)
     assert rows_in(tmp_path, [part.name for part in written]) == EXPECTED
     assert sum(part.rows for part in written) == N_BLOCKS
@@ -73,7 +73,7 @@ def test_files_hold_each_row_once_even_when_attempts_fail(
 def test_spark_reads_the_files_with_the_declared_columns(
     spark: SparkSession, numbers: DataFrame, tmp_path: Path
 ) -> None:
-    BlockMap(numbers, squares_of, SCHEMA).write_parts(tmp_path)
+    BlockMap(MovedBlocks((numbers,)), ["number"], squares_of, SCHEMA).write_parts(tmp_path)
     read = spark.read.parquet(str(tmp_path))
     assert [(field.name, field.dataType.simpleString()) for field in read.schema] == [
         (field.name, field.dataType.simpleString()) for field in SCHEMA
@@ -82,13 +82,16 @@ def test_spark_reads_the_files_with_the_declared_columns(
 
 
 def test_no_blocks_give_no_files(numbers: DataFrame, tmp_path: Path) -> None:
-    assert BlockMap(numbers.where("number < 0"), squares_of, SCHEMA).write_parts(tmp_path) == []
+    assert (
+        BlockMap(MovedBlocks((numbers.where("number < 0"),)), ["number"], squares_of, SCHEMA).write_parts(tmp_path)
+        == []
+    )
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_attempt_that_comes_after_the_folder_was_removed_fails(numbers: DataFrame, tmp_path: Path) -> None:
     with pytest.raises(PySparkException, match=r"gone is not there on .* all of them mount"):
-        BlockMap(numbers, squares_of, SCHEMA).write_parts(tmp_path / "gone")
+        BlockMap(MovedBlocks((numbers,)), ["number"], squares_of, SCHEMA).write_parts(tmp_path / "gone")
     assert not (tmp_path / "gone").exists()
 
 
@@ -110,15 +113,15 @@ def test_nulls_that_are_not_allowed_are_refused(
     numbers: DataFrame, tmp_path: Path, work: Callable[[pa.RecordBatch], pa.RecordBatch], message: str
 ) -> None:
     with pytest.raises(PySparkException, match=message):
-        BlockMap(numbers, work, SCHEMA).write_parts(tmp_path)
+        BlockMap(MovedBlocks((numbers,)), ["number"], work, SCHEMA).write_parts(tmp_path)
     with pytest.raises(PySparkException, match=message):
-        BlockMap(numbers, work, SCHEMA).frame().collect()
+        BlockMap(MovedBlocks((numbers,)), ["number"], work, SCHEMA).frame().collect()
 
 
 def test_row_groups_are_closed_when_they_are_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts, "ROW_GROUP_BYTES", 4000)
     batches = [pa.record_batch({"value": np.arange(100) + 100 * number}) for number in range(13)]
-    (row,) = (row for batch in write_part(iter(batches), tmp_path) for row in batch.to_pylist())
+    (row,) = (row for batch in write_part(iter(batches), tmp_path, {}) for row in batch.to_pylist())
     file = pq.ParquetFile(tmp_path / row["name"])
     assert [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)] == [500, 500, 300]
     assert file.read().column("value").to_pylist() == list(range(1300))
@@ -126,7 +129,9 @@ def test_row_groups_are_closed_when_they_are_large(tmp_path: Path, monkeypatch: 
 
 def test_two_attempts_of_one_task_write_two_files(tmp_path: Path) -> None:
     batch = pa.record_batch({"value": [1, 2]})
-    names = {row["name"] for _ in range(2) for out in write_part(iter([batch]), tmp_path) for row in out.to_pylist()}
+    names = {
+        row["name"] for _ in range(2) for out in write_part(iter([batch]), tmp_path, {}) for row in out.to_pylist()
+    }
     assert len(names) == 2
     assert {path.name for path in tmp_path.iterdir()} == names
 
@@ -147,8 +152,8 @@ def test_joined_blocks_are_spread_over_the_tasks(
             [(block, f"left {block}") for block in range(n_blocks)], "block_id int, one string"
         )
         right = spark.createDataFrame([(block, block / 2) for block in range(n_blocks)], "block_id int, other double")
-        joined = spread_together(left, right.where("block_id != 3")).withColumn("part", F.spark_partition_id())
-        rows = joined.collect()
+        joined = MovedBlocks((left, right.where("block_id != 3"))).rows(["one", "other"])
+        rows = joined.withColumn("part", F.spark_partition_id()).collect()
     finally:
         for name, value in before.items():
             spark.conf.set(name, value)

@@ -16,6 +16,7 @@ from recsys_spark.blockwise.files import MappedStrings, distribute_strings, writ
 from recsys_spark.blockwise.items import distribute_items
 from recsys_spark.blockwise.lists import recommend
 from recsys_spark.blockwise.neighbors import attach_neighbors
+from recsys_spark.blockwise.plan import MovedBlocks
 from recsys_spark.blockwise.scorers import NeighborScorer, PopularityScorer
 from recsys_spark.blockwise.user_rows import RowSource, distribute_item_ranges
 from recsys_spark.tables import RECOMMENDATIONS, USER_NEIGHBORS
@@ -77,7 +78,7 @@ def test_popularity_lists(
     shard_bytes: int,
     k: int,
 ) -> None:
-    frame = recommend(blocks(block_users), popular(spark, tmp_path, shard_bytes), item_ids, k).frame()
+    frame = recommend(MovedBlocks((blocks(block_users),)), popular(spark, tmp_path, shard_bytes), item_ids, k).frame()
     tiers = np.full(N_USERS, "popularity")
     assert published(frame) == expected(popularity_of(~np.isnan(taste.ratings)), tiers, k)
 
@@ -141,5 +142,5 @@ def test_a_catalogue_without_candidates_gives_empty_lists(
     spark: SparkSession, blocks: Blocks, item_ids: MappedStrings, tmp_path: Path
 ) -> None:
     items = distribute_items(spark, POPULARITY[:, None], np.zeros(N_ITEMS, bool), tmp_path / "none", 1 << 30)
-    lists = published(recommend(blocks(10), PopularityScorer(items), item_ids, 3).frame())
+    lists = published(recommend(MovedBlocks((blocks(10),)), PopularityScorer(items), item_ids, 3).frame())
     assert {len(ids) for ids, _, _ in lists.values()} == {0}

@@ -12,11 +12,12 @@ from typing import Any
 
 import psutil
 import pytest
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 
 from jobs import nightly
 from jobs import recommend as recommend_job
 from recsys_spark.audit import Check
+from recsys_spark.blockwise.plan import Blocks
 from recsys_spark.blockwise.scorers import Scorer
 from recsys_spark.night import Step
 from tests.night.catalogue import SECOND_DAY, Outcome, Workspace
@@ -164,10 +165,10 @@ def _raise(*_: Any, **__: Any) -> None:
     raise RuntimeError("out of luck")
 
 
-def _killing(list_scorer: Callable[..., tuple[DataFrame, Scorer]], marker: Path) -> Callable[..., Any]:
+def _killing(list_scorer: Callable[..., tuple[Blocks, Scorer]], marker: Path) -> Callable[..., Any]:
     """Makes a scorer whose first call kills the Python worker it runs in."""
 
-    def choose(*arguments: Any) -> tuple[DataFrame, Any]:
+    def choose(*arguments: Any) -> tuple[Blocks, Any]:
         blocks, scorer = list_scorer(*arguments)
 
         def score(*call: Any) -> Any:

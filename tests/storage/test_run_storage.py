@@ -222,6 +222,26 @@ def test_a_table_of_another_version_is_refused(written: Nights) -> None:
     wider = Table("scores", "", (*SCORES.columns, Column("new", SCORES.columns[1].type, "New.")), key=())
     with pytest.raises(TableSchemaError, match=r"scores of run .* another version: column new is missing"):
         storage.read(wider)
+    with pytest.raises(TableSchemaError, match="another version"):
+        storage.shared_folder(wider)
+
+
+def test_tasks_may_open_the_files_of_local_roots_only(written: Nights, remote: RunStorage) -> None:
+    storage = written()
+    assert str(storage.shared_folder(SCORES)) == storage.path(SCORES)
+    assert remote.shared_folder(SCORES) is None
+    with pytest.raises(MissingTableError, match="missing is not there"):
+        storage.shared_folder(Table("missing", "", SCORES.columns, key=()))
+
+
+@pytest.mark.parametrize(("group_rows", "groups"), [(None, 1), (2, 4), (1, 7)])
+def test_row_groups_are_as_large_as_the_table_says(started: Nights, group_rows: int | None, groups: int) -> None:
+    storage = started()
+    table = Table("scores", "", SCORES.columns, key=(), group_rows=group_rows)
+    rows = storage.spark.createDataFrame([(f"u{i}", 5, ["a"], None) for i in range(7)], SCORES.schema)
+    assert storage.write(table, rows.coalesce(1)) == 7
+    (path,) = Path(storage.path(table)).glob("*.parquet")
+    assert pq.read_metadata(path).num_row_groups == groups
 
 
 def test_fetch_gives_the_own_folder_on_local_roots(written: Nights, tmp_path: Path) -> None:
