@@ -40,12 +40,16 @@ def run_cases(
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--size", choices=["small", "full"], default="small")
     parser.add_argument("--rounds", type=int, default=5, help="how often each contender runs after a warm-up")
-    parser.add_argument("--case", default="", help="run the cases whose name contains this")
+    parser.add_argument("--case", default="", help="run the case of this name, or else those whose name contains it")
     options = parser.parse_args()
+    cases = small if options.size == "small" else full
+    named = [case for case in cases if case.name == options.case]
+    named = named or [case for case in cases if options.case in case.name]
+    if not named:
+        parser.error(f"--case {options.case}: the cases are {', '.join(case.name for case in cases)}")
     with threadpool_limits(1):
-        for case in small if options.size == "small" else full:
-            if options.case in case.name:
-                run(case, options.rounds)
+        for case in named:
+            run(case, options.rounds)
 
 
 def take_turns(contenders: Mapping[str, Work], rounds: int) -> dict[str, list[float]]:

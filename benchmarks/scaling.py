@@ -84,7 +84,8 @@ def run(case: Case, rounds: int) -> None:
             score(spark, world, vectors, folder)
         shuffled = shuffled_bytes(spark) - before
     MEASURED[case.users] = float(np.median(seconds[PROJECT]))
-    predicted = worker_bytes_of_scoring(BLOCK_USERS, world.dims, SEEN, K, case.users / (TASKS_A_CORE * CORES))
+    users_a_task = case.users / (TASKS_A_CORE * CORES)
+    predicted = worker_bytes_of_scoring(BLOCK_USERS, world.dims, SEEN, K, users_a_task, is_local=True)
     more = {
         "users": case.users,
         "worker_mb": round(memory.peak_bytes / 2**20, 1),

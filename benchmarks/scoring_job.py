@@ -67,6 +67,7 @@ FULL = [
     Case(20_000, 20_000, 10, peer=True, rounds=5),
     Case(20_000, 20_000, 100, peer=True, rounds=3),
     Case(100_000, 20_000, 10, peer=True, rounds=3),
+    Case(100_000, 20_000, 100, peer=True, rounds=3),
     Case(100_000, 100_000, 100, peer=False),
 ]
 

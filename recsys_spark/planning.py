@@ -20,13 +20,14 @@ from recsys_spark.blockwise.plan import TASKS_A_CORE
 from recsys_spark.kernels.csr import CsrRows
 from recsys_spark.kernels.distances import nearest_rows
 from recsys_spark.kernels.scoring import score_top_k
+from recsys_spark.storage.filesystem import names_local_folder
 
 if TYPE_CHECKING:
     from recsys_spark.config import Settings
 
 WORKER_BYTES = 175 << 20  # Python with NumPy, Numba, pandas and PyArrow, and the compiled kernels
-BATCH_BYTES = 64 << 20  # the most that Spark hands over at once
-WRITER_BYTES = 48 << 20  # a row group, encoded
+BATCH_BYTES = 64 << 20  # the most that Spark hands over at once, where it reads the blocks
+WRITER_BYTES = 64 << 20  # a row group and what it is encoded from, 48 bytes a listed item
 VECTOR_EXTRAS = 3  # two biases and the popularity
 CALIBRATION_S = 1.0  # for each of the two kernels
 _CALIBRATION_USERS, _CALIBRATION_ITEMS, _CALIBRATION_CANDIDATES = 512, 20_000, 8_192
@@ -92,22 +93,24 @@ def _budgets(settings: Settings, plan: StepPlan) -> Iterator[tuple[str, float, f
 
 
 def worker_bytes_of_scoring(
-    block_users: int, dims: int, interactions_a_user: float, k: int, users_a_task: float
+    block_users: int, dims: int, interactions_a_user: float, k: int, users_a_task: float, is_local: bool
 ) -> int:
     """Private memory of a worker that scores blocks; what grows with the users of a task is bounded."""
     block = block_users * (17 * interactions_a_user + 16 * (dims + VECTOR_EXTRAS) + 12 * k)
-    batch = min(BATCH_BYTES, users_a_task * (5 * interactions_a_user + 4 * (dims + VECTOR_EXTRAS)))
-    writer = min(WRITER_BYTES, users_a_task * 3 * 20 * k)
+    # On local roots a task reads the blocks themselves, one at a time.
+    a_user = 0.0 if is_local else 5 * interactions_a_user + 4 * (dims + VECTOR_EXTRAS)
+    batch, writer = min(BATCH_BYTES, users_a_task * a_user), min(WRITER_BYTES, users_a_task * 48 * k)
     return int(WORKER_BYTES + batch + writer + (4 << 20) + block)
 
 
 def worker_bytes_of_search(
-    block_users: int, items: int, users_a_shard: float, interactions_a_user: float, k: int
+    block_users: int, items: int, users_a_shard: float, interactions_a_user: float, k: int, is_local: bool
 ) -> int:
     """Private memory of a worker that searches neighbors: by user of a shard 16 bytes, or 0.5 GB for 32 million."""
     together = block_users * (BLOCKS_AT_ONCE if k <= MOST_NEIGHBORS_AT_ONCE else 1)
     lists = together * (42 * interactions_a_user + 42 * k + 1700)
-    return int(WORKER_BYTES + BATCH_BYTES + WRITER_BYTES + (13 << 20) + lists + 16 * users_a_shard + 36 * items)
+    batch = 0 if is_local else BATCH_BYTES
+    return int(WORKER_BYTES + batch + WRITER_BYTES + (13 << 20) + lists + 16 * users_a_shard + 36 * items)
 
 
 def measure_speeds(settings: Settings, workload: Workload) -> Speeds:
@@ -121,17 +124,18 @@ def _steps(settings: Settings, workload: Workload, speeds: Speeds, cores: int) -
     users, items, pairs = workload.users, workload.items, workload.interactions
     dims, tasks = settings.model.embedding_dim, TASKS_A_CORE * cores
     block_users, shard_bytes = settings.matrix.block_users, settings.matrix.shard_mb << 20
+    is_local = names_local_folder(settings.storage.root)
     if settings.neighbors.enabled:
         k = neighbor_count(settings.neighbors.k, users)
         shards = max(1, math.ceil(8 * pairs / shard_bytes))
-        worker = worker_bytes_of_search(block_users, items, users / shards, workload.interactions_a_user, k)
+        worker = worker_bytes_of_search(block_users, items, users / shards, workload.interactions_a_user, k, is_local)
         seconds = users**2 * speeds.distance_s / cores
         yield StepPlan("neighbors", tasks, shards, 8 * pairs + 8 * users, worker, 16 * users, seconds)
     model = 3 * 4 * (users + items) * (dims + VECTOR_EXTRAS)
     yield StepPlan("train", 0, 0, 0, 0, 24 * pairs + model, None)
     vectors = 4 * items * (dims + VECTOR_EXTRAS)
     a_user, k = workload.interactions_a_user, settings.recommend.top_k
-    worker = worker_bytes_of_scoring(block_users, dims, a_user, k, users / tasks)
+    worker = worker_bytes_of_scoring(block_users, dims, a_user, k, users / tasks, is_local)
     shards = max(1, math.ceil(vectors / shard_bytes))
     seconds = users * items * speeds.score_s / cores
     yield StepPlan("recommend", tasks, shards, vectors + 8 * items, worker, vectors, seconds)
@@ -139,7 +143,7 @@ def _steps(settings: Settings, workload: Workload, speeds: Speeds, cores: int) -
         if is_wanted:
             embedded = 4 * count * (dims + 1)
             shards = max(1, math.ceil(embedded / shard_bytes))
-            worker = worker_bytes_of_scoring(1024, dims, 0.0, settings.similar.top_k, count / tasks)
+            worker = worker_bytes_of_scoring(1024, dims, 0.0, settings.similar.top_k, count / tasks, True)
             seconds = count**2 * speeds.score_s / cores
             yield StepPlan(f"similar {name}", tasks, shards, embedded, worker, embedded, seconds)
 

@@ -69,6 +69,12 @@ class FileSystem(Protocol):
         ...
 
 
+def names_local_folder(root: str) -> bool:
+    """Whether a root is a local folder by its own words; without a scheme a session may still take it for another."""
+    match = _SCHEME.match(root)
+    return match is None or match.group(1).lower() == "file"
+
+
 def open_filesystem(root: str, spark: SparkSession | None = None) -> FileSystem:
     """The file system of a root; without a scheme it is the one Spark would take (local without a session).
 
