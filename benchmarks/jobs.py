@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
@@ -147,3 +148,15 @@ def distribute(
     is_candidate = np.ones(world.items, np.bool_)
     items = distribute_items(spark, vectors, is_candidate, scratch, shard_bytes)
     return items, distribute_ids(spark, folder / ITEMS.name, "item", scratch)
+
+
+def largest_worker() -> int:
+    """Private memory of the largest Python worker now, in bytes: without pages it shares."""
+    largest = 0
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if "pyspark.daemon" in process.cmdline():
+                largest = max(largest, process.memory_full_info().uss)
+        except psutil.Error:  # it has ended
+            continue
+    return largest

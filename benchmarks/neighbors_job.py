@@ -18,14 +18,17 @@ import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
 from benchmarks.harness import LIMIT, PROJECT, report, run_cases, take_turns
-from benchmarks.jobs import BLOCK_USERS, CORES, spark_session
+from benchmarks.jobs import BLOCK_USERS, CORES, largest_worker, spark_session
 from benchmarks.shapes import movielens_20m, shop
 from recsys_spark.blockwise.blocks import binary_cell, lists_of
 from recsys_spark.blockwise.neighbors import Similarity, find_neighbors
+from recsys_spark.blockwise.plan import TASKS_A_CORE
 from recsys_spark.blockwise.stored import stored_blocks
 from recsys_spark.blockwise.user_rows import RowSource, distribute_user_rows
 from recsys_spark.kernels.csr import CsrRows, IndexLists
 from recsys_spark.kernels.distances import nearest_rows
+from recsys_spark.memory import MemorySampler
+from recsys_spark.planning import worker_bytes_of_search
 from recsys_spark.storage.mapped import write_parts
 
 K = 50
@@ -50,7 +53,7 @@ class Case:
 
 
 SMALL = [Case("movielens", 20_000, 5)]
-FULL = [Case("movielens", 20_000, 5), Case("movielens", 138_000, 1), Case("shop", 100_000, 5)]
+FULL = [Case("movielens", 20_000, 5), Case("movielens", 138_000, 3), Case("shop", 100_000, 5)]
 
 
 def write_blocks(rows: CsrRows, folder: Path) -> None:
@@ -112,13 +115,23 @@ def run(case: Case, rounds: int) -> None:
         with spark_session() as spark:
             works = {PROJECT: lambda: job(spark, rows, folder), LIMIT: bare}
             seconds = take_turns(works, min(rounds, case.rounds))
+            with MemorySampler(largest_worker) as memory:
+                job(spark, rows, folder)
     finally:
         for pool in pools:
             pool.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
     pairs = rows.n_rows**2
     of_a_core = round(float(np.median(seconds[PROJECT])) * CORES / pairs * 1e9, 3)
-    report("neighbors_job", case.name, seconds, processors_used=CORES, ns_a_pair_of_a_core=of_a_core)
+    predicted = worker_bytes_of_search(
+        BLOCK_USERS, rows.n_columns, rows.n_rows, rows.nnz / rows.n_rows, K, rows.n_rows / (TASKS_A_CORE * CORES), True
+    )
+    more = {
+        "worker_mb": round(memory.peak_bytes / 2**20, 1),
+        "predicted_worker_mb": round(predicted / 2**20, 1),
+        "ns_a_pair_of_a_core": of_a_core,
+    }
+    report("neighbors_job", case.name, seconds, processors_used=CORES, **more)
 
 
 if __name__ == "__main__":

@@ -12,11 +12,20 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 import numpy as np
-import psutil
 from pyspark.sql import SparkSession
 
 from benchmarks.harness import PROJECT, report, run_cases, take_turns
-from benchmarks.jobs import BLOCK_USERS, CORES, Floats, World, distribute, read_blocks, spark_session, world_folder
+from benchmarks.jobs import (
+    BLOCK_USERS,
+    CORES,
+    Floats,
+    World,
+    distribute,
+    largest_worker,
+    read_blocks,
+    spark_session,
+    world_folder,
+)
 from recsys_spark.blockwise.lists import recommend
 from recsys_spark.blockwise.plan import TASKS_A_CORE
 from recsys_spark.blockwise.scorers import EmbeddingScorer
@@ -45,18 +54,6 @@ class Case:
 SMALL = [Case(10_000, 3), Case(100_000, 3)]
 FULL = [Case(10_000, 5), Case(100_000, 5), Case(1_000_000, 3)]
 MEASURED: dict[int, float] = {}
-
-
-def largest_worker() -> int:
-    """Private memory of the largest Python worker now, in bytes: without pages it shares."""
-    largest = 0
-    for process in psutil.Process().children(recursive=True):
-        try:
-            if "pyspark.daemon" in process.cmdline():
-                largest = max(largest, process.memory_full_info().uss)
-        except psutil.Error:  # it has ended
-            continue
-    return largest
 
 
 def shuffled_bytes(spark: SparkSession) -> int:

@@ -198,14 +198,8 @@ def find_fastest(case: Case) -> dict[str, float]:
     """Seconds of MLlib for a tenth of the users by BLAS and block size, each BLAS in a process of its own."""
     seconds = {}
     for blas in blas_options():
-        command = [
-            sys.executable,
-            "-m",
-            "benchmarks.scoring_job",
-            "--sweep",
-            f"{case.users // 10},{case.items},{case.k}",
-        ]
-        found = subprocess.run([*command, "--blas", blas], capture_output=True, text=True, check=True)
+        code = f"from benchmarks.scoring_job import sweep; sweep({case.users // 10}, {case.items}, {case.k}, {blas!r})"
+        found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         for line in found.stdout.splitlines():
             size, took = line.split()
             seconds[f"{blas} {size}"] = float(took)
@@ -279,8 +273,4 @@ def beside_the_kernel(
 
 
 if __name__ == "__main__":
-    if "--sweep" in sys.argv:
-        users, items, k = (int(text) for text in sys.argv[sys.argv.index("--sweep") + 1].split(","))
-        sweep(users, items, k, sys.argv[sys.argv.index("--blas") + 1])
-    else:
-        run_cases(__doc__, SMALL, FULL, run)
+    run_cases(__doc__, SMALL, FULL, run)

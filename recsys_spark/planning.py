@@ -104,13 +104,19 @@ def worker_bytes_of_scoring(
 
 
 def worker_bytes_of_search(
-    block_users: int, items: int, users_a_shard: float, interactions_a_user: float, k: int, is_local: bool
+    block_users: int,
+    items: int,
+    users_a_shard: float,
+    interactions_a_user: float,
+    k: int,
+    users_a_task: float,
+    is_local: bool,
 ) -> int:
     """Private memory of a worker that searches neighbors: by user of a shard 16 bytes, or 0.5 GB for 32 million."""
-    together = block_users * (BLOCKS_AT_ONCE if k <= MOST_NEIGHBORS_AT_ONCE else 1)
+    together = min(users_a_task, block_users * (BLOCKS_AT_ONCE if k <= MOST_NEIGHBORS_AT_ONCE else 1))
     lists = together * (42 * interactions_a_user + 42 * k + 1700)
-    batch = 0 if is_local else BATCH_BYTES
-    return int(WORKER_BYTES + batch + WRITER_BYTES + (13 << 20) + lists + 16 * users_a_shard + 36 * items)
+    batch, writer = 0 if is_local else BATCH_BYTES, min(WRITER_BYTES, users_a_task * 72 * k)
+    return int(WORKER_BYTES + batch + writer + (13 << 20) + lists + 16 * users_a_shard + 36 * items)
 
 
 def measure_speeds(settings: Settings, workload: Workload) -> Speeds:
@@ -128,7 +134,9 @@ def _steps(settings: Settings, workload: Workload, speeds: Speeds, cores: int) -
     if settings.neighbors.enabled:
         k = neighbor_count(settings.neighbors.k, users)
         shards = max(1, math.ceil(8 * pairs / shard_bytes))
-        worker = worker_bytes_of_search(block_users, items, users / shards, workload.interactions_a_user, k, is_local)
+        worker = worker_bytes_of_search(
+            block_users, items, users / shards, workload.interactions_a_user, k, users / tasks, is_local
+        )
         seconds = users**2 * speeds.distance_s / cores
         yield StepPlan("neighbors", tasks, shards, 8 * pairs + 8 * users, worker, 16 * users, seconds)
     model = 3 * 4 * (users + items) * (dims + VECTOR_EXTRAS)

@@ -20,6 +20,7 @@ from recsys_spark.kernels.topk import TopK, merge_top_k
 from recsys_spark.tables import Table
 
 _MARGIN = 16  # shortlisted beyond k at float32, then ordered by float64 distances
+_CHUNK_ROWS = 1 << 16
 _BLOCK_ROWS = 1024
 
 
@@ -92,17 +93,26 @@ def find_similar(spark: SparkSession, entities: EmbeddedEntities, k: int, table:
 
 
 def _nearest(entities: EmbeddedEntities, augmented: NDArray[np.float32], first: int, k: int) -> TopK:
+    """The k nearest of all entities to consecutive ones, of which the first is at place `first`."""
     queries = np.array(augmented)  # a copy: the mapped file is read-only
     queries[:, -1] = 1.0
-    n_queries = len(queries)
-    itself = IndexLists(np.arange(n_queries + 1), np.arange(first, first + n_queries))
     found = None
     for shard in entities.shards:
-        best = score_top_k(queries, shard.vectors.load(), itself, k + _MARGIN, shard.first, shard.widths)
-        exact = _measured(queries, shard, best)
-        found = exact if found is None else merge_top_k(found, exact, k, largest=False)
+        nearest = _nearest_in(shard, queries, first, k)
+        found = nearest if found is None else merge_top_k(found, nearest, k, largest=False)
     assert found is not None  # noqa: S101 - there is at least one shard
-    return TopK(found.indices[:, :k], found.scores[:, :k])
+    return found
+
+
+def _nearest_in(shard: VectorShard, queries: NDArray[np.float32], first: int, k: int) -> TopK:
+    themselves = np.arange(first, first + len(queries))
+    itself = IndexLists(np.arange(len(queries) + 1), themselves)
+    best = score_top_k(queries, shard.vectors.load(), itself, k + _MARGIN, shard.first, shard.widths)
+    exact = _measured(queries, shard, best)
+    nearest = TopK(exact.indices[:, :k], exact.scores[:, :k])
+    for row in np.flatnonzero(~_is_certain(queries, shard, best, nearest)):
+        nearest.indices[row], nearest.scores[row] = _nearest_of_all(queries[row], shard, themselves[row], k)
+    return nearest
 
 
 def _measured(queries: NDArray[np.float32], shard: VectorShard, best: TopK) -> TopK:
@@ -111,8 +121,42 @@ def _measured(queries: NDArray[np.float32], shard: VectorShard, best: TopK) -> T
     distances = np.full(best.indices.shape, np.inf)
     for slot in range(best.indices.shape[1]):
         is_found = best.indices[:, slot] >= 0
-        others = vectors[best.indices[is_found, slot] - shard.first, :-1]
-        gaps = queries[is_found, :-1].astype(np.float64) - others
-        distances[is_found, slot] = np.sqrt(np.square(gaps).sum(axis=1))
+        distances[is_found, slot] = _distances(queries[is_found], vectors[best.indices[is_found, slot] - shard.first])
     order = np.lexsort((best.indices, distances), axis=-1)
     return TopK(np.take_along_axis(best.indices, order, 1), np.take_along_axis(distances, order, 1))
+
+
+def _distances(queries: NDArray[np.float32], vectors: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Row by row, or from one query to all, (n,)."""
+    gaps = queries[..., :-1].astype(np.float64) - vectors[:, :-1]
+    distances: NDArray[np.float64] = np.sqrt(np.square(gaps).sum(axis=1))
+    return distances
+
+
+def _is_certain(queries: NDArray[np.float32], shard: VectorShard, best: TopK, nearest: TopK) -> NDArray[np.bool_]:
+    """Whether nothing that is not on the shortlist can be as near as the k-th, (q,).
+
+    It scores no more than the last one listed. float32 takes at most 2^-24 of a score and of a halved squared norm
+    from them, and the squared distance is off by twice that; twice as much is allowed for.
+    """
+    last, largest_half_norm = best.scores[:, -1].astype(np.float64), float(shard.widths[-1])
+    norms = np.square(queries[:, :-1].astype(np.float64)).sum(axis=1)
+    is_complete = best.indices[:, -1] < 0
+    with np.errstate(invalid="ignore"):  # of what a complete list is padded with
+        beyond = norms - 2.0 * last - 2.0**-22 * (np.abs(last) + largest_half_norm)
+    certain: NDArray[np.bool_] = is_complete | (np.square(nearest.scores[:, -1]) < beyond)
+    return certain
+
+
+def _nearest_of_all(
+    query: NDArray[np.float32], shard: VectorShard, itself: int, k: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The k nearest by the distances of all, 8 bytes each: where too many are at nearly one distance."""
+    vectors = shard.vectors.load()
+    starts = range(0, shard.n_rows, _CHUNK_ROWS)
+    distances = np.concatenate([_distances(query, vectors[start : start + _CHUNK_ROWS]) for start in starts])
+    if 0 <= itself - shard.first < shard.n_rows:
+        distances[itself - shard.first] = np.inf
+    near = np.flatnonzero(distances <= np.partition(distances, k - 1)[k - 1])
+    order = near[np.lexsort((near, distances[near]))][:k]
+    return order + shard.first, distances[order]

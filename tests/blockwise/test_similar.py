@@ -51,6 +51,28 @@ def test_similar_items_equal_a_brute_force(
         assert rows[f"i{item}"]["distances"] == pytest.approx(distances[ranked].tolist(), rel=1e-12)
 
 
+@pytest.mark.parametrize("shard_bytes", [40 * 16, LARGE])
+def test_a_crowd_that_float32_cannot_tell_apart_is_ordered_exactly(
+    spark: SparkSession, tmp_path: Path, shard_bytes: int
+) -> None:
+    """Far from the origin, and so near to each other that their scores are equal for most."""
+    random = np.random.default_rng(0)
+    crowd = (1000.0 + 1e-4 * random.integers(-99, 100, (90, 3))).astype(np.float32)
+    crowd[10] = crowd[70]
+    index = pa.table({"item_idx": pa.array(range(90), pa.int32()), "item_id": [f"i{item}" for item in range(90)]})
+    (tmp_path / "index").mkdir()
+    pq.write_table(index, tmp_path / "index" / "part-0.parquet")
+    ids = distribute_ids(spark, tmp_path / "index", "item", tmp_path / "ids")
+    entities = distribute_entities(spark, crowd, ids, tmp_path / "vectors", shard_bytes)
+    rows = {row["item_id"]: row for row in find_similar(spark, entities, 5, SIMILAR_ITEMS).frame().collect()}
+    exact = crowd.astype(np.float64)
+    for item in range(90):
+        distances = np.sqrt(np.square(exact - exact[item]).sum(axis=1))
+        ranked = [other for other in np.lexsort((np.arange(90), distances)) if other != item][:5]
+        assert rows[f"i{item}"]["similar_item_ids"] == [f"i{other}" for other in ranked]
+        assert rows[f"i{item}"]["distances"] == distances[ranked].tolist()
+
+
 def test_a_single_item_is_similar_to_nothing(spark: SparkSession, ids: MappedStrings, tmp_path: Path) -> None:
     entities = distribute_entities(spark, VECTORS[:1], ids, tmp_path / "vectors", LARGE)
     (row,) = find_similar(spark, entities, 3, SIMILAR_ITEMS).frame().collect()
