@@ -1,6 +1,6 @@
 """Blocks that the tasks read from Parquet files themselves, where driver and executors share the folders.
 
-Spark carries a number a block; what the block holds does not pass through the JVM, and no shuffle moves it.
+Spark carries a number a task; what the blocks hold does not pass through the JVM, and no shuffle moves it.
 """
 
 from __future__ import annotations
@@ -44,20 +44,23 @@ class StoredTable:
 
 @dataclass(frozen=True)
 class StoredBlocks:
-    """Block tables in shared folders; made by `stored_blocks`."""
+    """Block tables in shared folders; made by `stored_blocks`.
+
+    The number of tasks is part of it: executors may come and go before it is read.
+    """
 
     spark: SparkSession
     tables: tuple[StoredTable, ...]
+    tasks: int
 
     def rows(self, columns: Collection[str]) -> DataFrame:
-        """The number of each task."""
-        tasks = min(task_count(self.spark), max(1, len(self.tables[0].block_ids)))
-        return self.spark.range(0, tasks, 1, tasks)
+        """A row a task: its number."""
+        return self.spark.range(0, self.tasks, 1, self.tasks)
 
     def reader(self, columns: Collection[str]) -> Callable[[Batches, int], Batches]:
         """Reads the blocks of a task; the places of all travel with it."""
-        tables, tasks = self.tables, task_count(self.spark)
-        n_blocks, wanted = len(tables[0].block_ids), sorted(columns)
+        tables, tasks, wanted = self.tables, self.tasks, sorted(columns)
+        n_blocks = len(tables[0].block_ids)
 
         def read(rows: Batches, size: int) -> Batches:
             for task in itertools.chain.from_iterable(batch.column("id").to_pylist() for batch in rows):
@@ -91,7 +94,7 @@ def stored_blocks(spark: SparkSession, folders: Sequence[Path]) -> StoredBlocks:
         missing = np.setxor1d(table.block_ids, tables[0].block_ids)
         if missing.size:
             raise ValueError(f"block {missing[0]} is not in both of {folders[0]} and {folder}")
-    return StoredBlocks(spark, tables)
+    return StoredBlocks(spark, tables, max(1, min(task_count(spark), len(tables[0].block_ids))))
 
 
 def _find_blocks(folder: Path) -> StoredTable:

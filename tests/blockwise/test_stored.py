@@ -11,6 +11,7 @@ import pytest
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
+from recsys_spark.blockwise import plan
 from recsys_spark.blockwise.neighbors import Similarity, find_neighbors
 from recsys_spark.blockwise.plan import TASKS_A_CORE, BlockMap, MovedBlocks
 from recsys_spark.blockwise.stored import stored_blocks
@@ -70,6 +71,16 @@ def test_each_block_is_read_once_with_both_tables(
     assert len(counts) == min(tasks, n_blocks)
     assert max(counts.values(), default=0) - min(counts.values(), default=0) <= 1
     assert max((row["together"] for row in rows), default=1) == min(at_once, max(counts.values(), default=1))
+
+
+def test_no_block_is_lost_when_executors_come_in_between(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = stored_blocks(spark, write_tables(tmp_path, 50, 3, 1))
+    rows = stored.rows(["block_id"]).toArrow().to_batches()
+    monkeypatch.setattr(plan, "TASKS_A_CORE", 3)
+    found = [block for some in stored.reader(["block_id"])(iter(rows), 4) for block in some.column(0).to_pylist()]
+    assert sorted(found) == list(range(50))
 
 
 @pytest.mark.parametrize("side", [0, 1])
