@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from pyspark.sql import SparkSession
 
 from benchmarks.harness import PROJECT, Work, report, run_cases, take_turns
-from benchmarks.jobs import spark_session
+from benchmarks.jobs import memory_of, spark_session
 from recsys_spark.blockwise.files import distribute_array, save_array
 
 WORKERS = 4
@@ -57,16 +57,13 @@ def read_by_all(spark: SparkSession, load: Load) -> list[Any]:
             total = float(array.sum(dtype=np.float64))
             # Workers wait for each other, or the first would be measured while it is alone.
             time.sleep(1.0)
-            yield pa.record_batch([[os.getpid()], [_pss() / 2**20], [total]], names=["process", "pss_mb", "total"])
+            yield pa.record_batch(
+                [[os.getpid()], [memory_of("Pss", "self") / 2**20], [total]], names=["process", "pss_mb", "total"]
+            )
 
     rows = spark.range(0, WORKERS, 1, WORKERS).mapInArrow(read, MEASURED, barrier=True).collect()
     assert len({row["process"] for row in rows}) == WORKERS
     return rows
-
-
-def _pss() -> int:
-    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024
 
 
 def by_file(spark: SparkSession, array: NDArray[np.float32], folder: Path) -> Load:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import psutil
@@ -151,12 +152,19 @@ def distribute(
 
 
 def largest_worker() -> int:
-    """Private memory of the largest Python worker now, in bytes: without pages it shares."""
+    """Memory of the largest Python worker now, in bytes: its own, no pages of files, which the system can drop."""
     largest = 0
     for process in psutil.Process().children(recursive=True):
         try:
             if "pyspark.daemon" in process.cmdline():
-                largest = max(largest, process.memory_full_info().uss)
-        except psutil.Error:  # it has ended
+                largest = max(largest, memory_of("Private_Dirty", process.pid))
+        except (psutil.Error, OSError):  # it has ended
             continue
     return largest
+
+
+def memory_of(kind: str, process: int | Literal["self"]) -> int:
+    """Bytes of a kind of memory, such as `Pss`, that Linux counts for a process."""
+    lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+    (line,) = (line for line in lines if line.startswith(f"{kind}:"))
+    return int(line.split()[1]) * 1024

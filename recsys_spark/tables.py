@@ -123,7 +123,7 @@ INTERACTIONS = Table(
 
 USER_BLOCKS = Table(
     "user_blocks",
-    "The sparse user-item matrix as CSR row blocks: `block_users` consecutive users a row.",
+    "The sparse user-item matrix as CSR row blocks: `block_users` consecutive users a row, a row a Parquet row group.",
     (
         Column("block_id", INTEGER, "Position of the block: first user divided by the users of a block."),
         Column("first_user_idx", INTEGER, "Position of the first user."),
