@@ -25,7 +25,7 @@ from recsys_spark.blockwise.naming import Names, with_names
 from recsys_spark.blockwise.parts import WRITTEN, WrittenPart, write_part
 
 Block: TypeAlias = pa.RecordBatch
-"""One row of a block table; read its cells with `array_of` and `strings_of` of `blockwise.blocks`."""
+"""One row of a block table; read its binary cells with `array_of` of `blockwise.blocks`."""
 
 Work: TypeAlias = Callable[[pa.RecordBatch], pa.RecordBatch]
 Batches: TypeAlias = Iterator[pa.RecordBatch]
