@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 WORKER_BYTES = 175 << 20  # Python with NumPy, Numba, pandas and PyArrow, and the compiled kernels
 BATCH_BYTES = 64 << 20  # the most that Spark hands over at once, where it reads the blocks
-WRITER_BYTES = 64 << 20  # a row group and what it is encoded from, 48 bytes a listed item
+WRITER_BYTES = 64 << 20  # a row group and what it is encoded from
 VECTOR_EXTRAS = 3  # two biases and the popularity
 CALIBRATION_S = 1.0  # for each of the two kernels
 _CALIBRATION_USERS, _CALIBRATION_ITEMS, _CALIBRATION_CANDIDATES = 512, 20_000, 8_192
