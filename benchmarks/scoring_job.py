@@ -33,8 +33,9 @@ from recsys_spark.blockwise.blocks import TRAIN, array_of, items_in_splits
 from recsys_spark.blockwise.lists import recommend
 from recsys_spark.blockwise.plan import BlockMap
 from recsys_spark.blockwise.scorers import EmbeddingScorer
+from recsys_spark.kernels.bounds import bounds_of_any_order
 from recsys_spark.kernels.csr import IndexLists
-from recsys_spark.kernels.scoring import largest_magnitudes, score_top_k
+from recsys_spark.kernels.scoring import score_top_k
 from recsys_spark.storage.mapped import write_parts
 
 BLOCK_SIZES = (1024, 4096, 16384)
@@ -139,7 +140,7 @@ _half: dict[str, Any] = {}
 def _load_half(case: Case, half: int) -> None:
     blocks = list(case.world.blocks())[half::CORES]
     vectors = case.world.item_vectors()
-    _half["k"], _half["items"], _half["widths"] = case.k, vectors, largest_magnitudes(vectors)
+    _half["k"], _half["items"], _half["bounds"] = case.k, vectors, bounds_of_any_order(vectors)
     _half["blocks"] = [_arrays(block) for block in blocks]
 
 
@@ -151,7 +152,7 @@ def _arrays(block: pa.RecordBatch) -> tuple[Floats, IndexLists]:
 def _score_half() -> None:
     with threadpool_limits(1):
         for users, excluded in _half["blocks"]:
-            score_top_k(users, _half["items"], excluded, _half["k"], item_widths=_half["widths"])
+            score_top_k(users, _half["items"], excluded, _half["k"], bounds=_half["bounds"])
 
 
 def blas_options() -> dict[str, str]:

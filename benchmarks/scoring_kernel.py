@@ -2,20 +2,26 @@
 
 The limit is the fastest of several tilings of the same matrix product, with nothing done to its result. All
 contenders run on one thread, the one of a Spark task. Each user has about 100 items that must not be listed.
+
+Random vectors are of about one length, so that no search ends early. The cases of Gowalla have the vectors that
+implicit's alternating least squares learns there: of all lengths, as popular as items are.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from benchmarks.datasets import gowalla
 from benchmarks.harness import LIMIT, PROJECT, Work, report, run_cases, take_turns
+from recsys_spark.kernels.bounds import bounds_in_order, bounds_of_any_order, search_order, vector_norms
 from recsys_spark.kernels.csr import IndexLists
 from recsys_spark.kernels.jit import compiled
-from recsys_spark.kernels.scoring import largest_magnitudes, score_top_k
+from recsys_spark.kernels.scoring import score_top_k
 from recsys_spark.kernels.simd import aligned
 
 SEEN = 100
@@ -24,11 +30,19 @@ TILINGS = [(rows, columns) for rows in (256, 512, 1024) for columns in (512, 102
 Floats = NDArray[np.float32]
 
 
+class Contest(NamedTuple):
+    """Vectors of users (q, d) and items (n, d), and the items that users have seen."""
+
+    users: Floats
+    items: Floats
+    seen: IndexLists
+
+
 @dataclass(frozen=True)
 class Case:
-    """A block of users against a catalogue."""
+    """A block of users against a catalogue: of a size with random vectors, or of a data set with learned ones."""
 
-    items: int
+    items: int | Literal["gowalla"]
     dims: int
     k: int
     users: int
@@ -36,7 +50,18 @@ class Case:
     @property
     def name(self) -> str:
         """As in `100k-64-10`."""
-        return f"{self.items // 1000}k-{self.dims}-{self.k}"
+        size = self.items if isinstance(self.items, str) else f"{self.items // 1000}k"
+        return f"{size}-{self.dims}-{self.k}"
+
+    def make(self) -> Contest:
+        """The vectors and what users have seen."""
+        if isinstance(self.items, str):
+            return learned(self.dims, self.users)
+        random = np.random.default_rng(0)
+        users, items = (random.standard_normal((rows, self.dims), np.float32) for rows in (self.users, self.items))
+        lists = [np.unique(random.integers(0, self.items, SEEN)) for _ in range(self.users)]
+        indptr = np.concatenate([[0], np.cumsum([len(each) for each in lists])]).astype(np.int64)
+        return Contest(users, items, IndexLists(indptr, np.concatenate(lists).astype(np.int32)))
 
 
 SMALL = [
@@ -50,6 +75,7 @@ FULL = [
     *[Case(100_000, 64, k, 2048) for k in (10, 100)],
     *[Case(100_000, 128, k, 2048) for k in (10, 100)],
     *[Case(1_000_000, 64, k, 512) for k in (10, 100)],
+    *[Case("gowalla", dims, k, 4096) for dims in (64, 128) for k in (10, 100)],
 ]
 
 
@@ -115,17 +141,44 @@ def peers(users: Floats, items: Floats, seen: IndexLists, k: int) -> dict[str, W
     }
 
 
+def learned(dims: int, users: int) -> Contest:
+    """Vectors that implicit learns from Gowalla, of the first users."""
+    from implicit.als import AlternatingLeastSquares
+
+    pairs = gowalla()
+    shape = (pairs.n_users, pairs.n_items)
+    checked_in = sparse.csr_matrix((pairs.rating, (pairs.user_idx, pairs.item_idx)), shape=shape)
+    model = AlternatingLeastSquares(dims, regularization=0.05, alpha=10, iterations=8, num_threads=1, random_state=0)
+    model.fit(checked_in, show_progress=False)
+    seen = IndexLists(pairs.indptr()[: users + 1], pairs.item_idx[: pairs.indptr()[users]])
+    return Contest(np.array(model.user_factors[:users]), np.array(model.item_factors), seen)
+
+
+def to_the_last_item(contest: Contest, k: int) -> Work:
+    """The search with nothing known of the order of the items."""
+    bounds = bounds_of_any_order(contest.items)
+    return lambda: score_top_k(*contest, k, bounds=bounds)
+
+
+def to_the_end(contest: Contest, k: int) -> Work:
+    """The search as a night runs it: items with long vectors first, until nothing ahead can be among the k best."""
+    order = search_order(vector_norms(contest.items, 0))
+    places = np.empty_like(order)
+    places[order] = np.arange(len(order), dtype=np.int32)
+    items, seen = contest.items[order], contest.seen
+    lists = [np.sort(places[some]) for some in np.split(seen.indices, seen.indptr[1:-1])]
+    masked, bounds = IndexLists(seen.indptr, np.concatenate(lists)), bounds_in_order(items)
+    return lambda: score_top_k(contest.users, items, masked, k, item_idx=order, bounds=bounds)
+
+
 def run(case: Case, rounds: int) -> None:
-    random = np.random.default_rng(0)
-    users = random.standard_normal((case.users, case.dims), dtype=np.float32)
-    items = random.standard_normal((case.items, case.dims), dtype=np.float32)
-    lists = [np.unique(random.integers(0, case.items, SEEN)) for _ in range(case.users)]
-    indptr = np.concatenate([[0], np.cumsum([len(each) for each in lists])]).astype(np.int64)
-    seen = IndexLists(indptr, np.concatenate(lists).astype(np.int32))
-    tiling, widths = best_tiling(users, items), largest_magnitudes(items)
+    contest = case.make()
+    users, items, seen = contest
+    tiling, is_learned = best_tiling(users, items), isinstance(case.items, str)
     works: dict[str, Work] = {
-        PROJECT: lambda: score_top_k(users, items, seen, case.k, item_widths=widths),
+        PROJECT: to_the_end(contest, case.k) if is_learned else to_the_last_item(contest, case.k),
         LIMIT: limit(users, items, *tiling),
+        **({"to_the_last_item": to_the_last_item(contest, case.k)} if is_learned else {}),
         **peers(users, items, seen, case.k),
     }
     report("scoring_kernel", case.name, take_turns(works, rounds), users=case.users, limit_tiling=list(tiling))

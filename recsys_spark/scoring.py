@@ -14,7 +14,7 @@ from recsys_spark.blockwise.scorers import EmbeddingScorer, ItemVectors, Neighbo
 from recsys_spark.blockwise.similar import EmbeddedEntities, distribute_entities
 from recsys_spark.blockwise.stored import stored_blocks
 from recsys_spark.blockwise.user_rows import RowSource, distribute_item_ranges, distribute_user_rows
-from recsys_spark.models.embeddings import Embeddings
+from recsys_spark.models.embeddings import COLUMNS_APART, Embeddings
 from recsys_spark.models.export import load_embeddings, read_manifest
 from recsys_spark.tables import ITEMS, SELECTION_EMBEDDINGS, USER_BLOCKS, USER_EMBEDDINGS, USER_NEIGHBORS, USERS, Table
 
@@ -98,7 +98,8 @@ def _model(storage: RunStorage, fit: Fit) -> Embeddings:
 
 def _distribute_model(storage: RunStorage, settings: Settings, fit: Fit, model: Embeddings) -> ItemVectors:
     folder = storage.scratch / f"{fit}-items"
-    return distribute_items(storage.spark, model.item_matrix(), model.is_trained_item, folder, _shard_bytes(settings))
+    vectors, shard_bytes = model.item_matrix(), _shard_bytes(settings)
+    return distribute_items(storage.spark, vectors, model.is_trained_item, folder, shard_bytes, COLUMNS_APART)
 
 
 def _shard_bytes(settings: Settings) -> int:

@@ -20,7 +20,7 @@ from recsys_spark.blockwise.files import (
     write_strings,
 )
 from recsys_spark.blockwise.scorers import ItemShard, ItemVectors
-from recsys_spark.kernels.scoring import largest_magnitudes
+from recsys_spark.kernels.bounds import bounds_in_order, search_order, vector_norms
 
 
 def distribute_items(
@@ -29,20 +29,24 @@ def distribute_items(
     is_candidate: NDArray[np.bool_],
     scratch: Path,
     shard_bytes: int,
+    n_apart: int = 0,
 ) -> ItemVectors:
-    """Distribute the vectors, (n_items, dims), of the items that can be recommended.
+    """Distribute the vectors, (n_items, dims), of the items that can be recommended, in `search_order`.
 
-    Memory of the driver: one shard; disk there and on each host: 4 bytes x candidates x dims, and 8 an item.
+    `n_apart`: how many of the last dimensions bound scores better one by one, such as one that is the same for all.
+    Memory of the driver: one shard, and 32 bytes an item; disk there and on each host: 4 bytes x candidates x dims,
+    and 8 an item.
     """
     scratch.mkdir(parents=True, exist_ok=True)
     positions = np.flatnonzero(is_candidate).astype(np.int32)
+    positions = positions[search_order(vector_norms(vectors, n_apart)[positions])]
     places = np.full(len(is_candidate), -1, np.int32)
     places[positions] = np.arange(len(positions), dtype=np.int32)
     shards = []
     for start, end in shard_rows(len(positions), 4 * vectors.shape[1], shard_bytes):
         part = np.ascontiguousarray(vectors[positions[start:end]])
         path = save_array(scratch / f"items-{start}.npy", part)
-        shards.append(ItemShard(start, distribute_array(spark, path), largest_magnitudes(part)))
+        shards.append(ItemShard(start, distribute_array(spark, path), bounds_in_order(part, n_apart)))
     return ItemVectors(
         tuple(shards),
         distribute_array(spark, save_array(scratch / "positions.npy", positions)),

@@ -15,6 +15,7 @@ from recsys_spark.blockwise.blocks import TEST, TRAIN, VALIDATION, array_of, ite
 from recsys_spark.blockwise.files import MappedArray
 from recsys_spark.blockwise.plan import Block
 from recsys_spark.blockwise.user_rows import ItemRange
+from recsys_spark.kernels.bounds import ItemBounds
 from recsys_spark.kernels.csr import IndexLists
 from recsys_spark.kernels.neighbor_scoring import score_from_neighbors
 from recsys_spark.kernels.scoring import score_top_k
@@ -50,19 +51,16 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True)
 class ItemShard:
-    """Consecutive candidates: their vectors, (n, dims) float32; the first's place among all candidates.
-
-    `widths`, (dims,), is `largest_magnitudes` of the vectors: taken once, and not again for each block.
-    """
+    """Consecutive candidates: their vectors, (n, dims) float32, and bounds; the first's place among all candidates."""
 
     first: int
     vectors: MappedArray
-    widths: NDArray[np.float32]
+    bounds: ItemBounds
 
 
 @dataclass(frozen=True)
 class ItemVectors:
-    """The items that can be recommended, by ascending item position.
+    """The items that can be recommended, in `search_order`.
 
     `positions`: item position of each candidate; `places`: candidate of each item position, -1 for none.
     """
@@ -73,13 +71,17 @@ class ItemVectors:
 
     def best(self, users: NDArray[np.float32], excluded: IndexLists, k: int) -> TopK:
         """The k items with the largest products, as item positions."""
-        masked = _as_candidates(excluded, self.places.load())
+        masked, positions = _as_candidates(excluded, self.places.load()), self.positions.load()
         found = None
         for shard in self.shards:
-            best = score_top_k(users, shard.vectors.load(), masked, k, shard.first, shard.widths)
+            vectors = shard.vectors.load()
+            items = positions[shard.first : shard.first + len(vectors)]
+            # What a later shard has must be among the best of those before.
+            floors = None if found is None else found.scores[:, -1].copy()
+            best = score_top_k(users, vectors, masked, k, shard.first, items, shard.bounds, floors)
             found = best if found is None else merge_top_k(found, best, k, largest=True)
         assert found is not None  # noqa: S101 - there is at least one shard
-        return TopK(_at(self.positions.load(), found.indices), found.scores)
+        return found
 
 
 @dataclass(frozen=True)
@@ -152,16 +154,11 @@ def _or_else(best: TopK, fallback: Scored, is_fallback: NDArray[np.bool_]) -> Sc
 
 
 def _as_candidates(excluded: IndexLists, places: NDArray[np.int32]) -> IndexLists:
-    """Excluded item positions as places among the candidates; items that are no candidates drop out."""
+    """Excluded item positions as ascending places among the candidates; items that are no candidates drop out."""
     found = places[excluded.indices]
     is_candidate = found >= 0
     kept_before = np.concatenate([[0], np.cumsum(is_candidate)]).astype(np.int64)
-    return IndexLists(kept_before[excluded.indptr], found[is_candidate])
-
-
-def _at(positions: NDArray[np.int32], places: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Item positions of candidate places, padding kept."""
-    # The padding, -1, would pick the last position, where there is one.
-    found = positions.take(places, mode="wrap").astype(np.int64) if positions.size else np.full(places.shape, -1)
-    found[places < 0] = -1
-    return found
+    indptr = kept_before[excluded.indptr]
+    keys = (np.repeat(np.arange(excluded.n_rows), np.diff(indptr)) << 32) | found[is_candidate]
+    keys.sort()
+    return IndexLists(indptr, (keys & 0xFFFFFFFF).astype(np.int32))

@@ -14,8 +14,9 @@ from recsys_spark.blockwise.blocks import lists_of
 from recsys_spark.blockwise.files import MappedArray, MappedStrings, distribute_array, save_array, shard_rows
 from recsys_spark.blockwise.lists import packed_lists
 from recsys_spark.blockwise.plan import Block, BlockMap, MovedBlocks
+from recsys_spark.kernels.bounds import ItemBounds, bounds_of_any_order
 from recsys_spark.kernels.csr import IndexLists
-from recsys_spark.kernels.scoring import largest_magnitudes, score_top_k
+from recsys_spark.kernels.scoring import score_top_k
 from recsys_spark.kernels.topk import TopK, merge_top_k
 from recsys_spark.tables import Table
 
@@ -26,7 +27,7 @@ _BLOCK_ROWS = 1024
 
 @dataclass(frozen=True)
 class VectorShard:
-    """Consecutive embeddings, (n, dims + 1) float32: v and -|v|^2 / 2, with their `largest_magnitudes` as `widths`.
+    """Consecutive embeddings, (n, dims + 1) float32: v and -|v|^2 / 2, with their bounds.
 
     `first` is the place of the first among all.
     """
@@ -34,7 +35,7 @@ class VectorShard:
     first: int
     n_rows: int
     vectors: MappedArray
-    widths: NDArray[np.float32]
+    bounds: ItemBounds
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def distribute_entities(
         half_norms = np.square(part.astype(np.float64)).sum(axis=1, keepdims=True) / 2.0
         augmented = np.hstack([part, -half_norms]).astype(np.float32)
         path = save_array(scratch / f"vectors-{start}.npy", augmented)
-        shards.append(VectorShard(start, end - start, distribute_array(spark, path), largest_magnitudes(augmented)))
+        shards.append(VectorShard(start, end - start, distribute_array(spark, path), bounds_of_any_order(augmented)))
     return EmbeddedEntities(tuple(shards), ids)
 
 
@@ -107,7 +108,7 @@ def _nearest(entities: EmbeddedEntities, augmented: NDArray[np.float32], first: 
 def _nearest_in(shard: VectorShard, queries: NDArray[np.float32], first: int, k: int) -> TopK:
     themselves = np.arange(first, first + len(queries))
     itself = IndexLists(np.arange(len(queries) + 1), themselves)
-    best = score_top_k(queries, shard.vectors.load(), itself, k + _MARGIN, shard.first, shard.widths)
+    best = score_top_k(queries, shard.vectors.load(), itself, k + _MARGIN, shard.first, bounds=shard.bounds)
     exact = _measured(queries, shard, best)
     nearest = TopK(exact.indices[:, :k], exact.scores[:, :k])
     for row in np.flatnonzero(~_is_certain(queries, shard, best, nearest)):
@@ -139,7 +140,7 @@ def _is_certain(queries: NDArray[np.float32], shard: VectorShard, best: TopK, ne
     It scores no more than the last one listed. float32 takes at most 2^-24 of a score and of a halved squared norm
     from them, and the squared distance is off by twice that; twice as much is allowed for.
     """
-    last, largest_half_norm = best.scores[:, -1].astype(np.float64), float(shard.widths[-1])
+    last, largest_half_norm = best.scores[:, -1].astype(np.float64), float(shard.bounds.widths[-1])
     norms = np.square(queries[:, :-1].astype(np.float64)).sum(axis=1)
     is_complete = best.indices[:, -1] < 0
     with np.errstate(invalid="ignore"):  # of what a complete list is padded with

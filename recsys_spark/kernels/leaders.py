@@ -17,21 +17,23 @@ from recsys_spark.kernels.topk import is_worse, kth_largest, offer, ordered_bits
 
 SPARE_SLOTS = 2 * MASK_BITS  # so that there is room for a chunk once the hopeless are dropped
 GUESS_TOLERANCE = 1 << 16  # less than a hundredth
+KTH_TOLERANCE = 1 << 12  # a few more are scored as defined, found in fewer steps
 SHARE_AGAIN = 1e-3  # of the queries, for which a guess may fail: they are searched a second time
 AHEAD = 8  # item vectors asked for before they are read
 MOST_RANKED = 1024
-LAST_ROW = 0xFFFFFFFF
+LAST_ITEM = 0xFFFFFFFF
 
 
 class Vectors(NamedTuple):
-    """Query vectors (q, d) and item vectors (n, d), float32."""
+    """Query vectors (q, d) and item vectors (n, d), float32, and which items those are, (n,)."""
 
     queries: NDArray[np.float32]
     items: NDArray[np.float32]
+    item_idx: NDArray[np.int32]
 
 
 class Leaders(NamedTuple):
-    """Items of each query that may be among its k best, by ascending row, and approximate scores, (q, capacity).
+    """Rows of items that may be among a query's k best, in the order they came, and approximate scores, (q, capacity).
 
     `counts`, (q,), of them are filled; only approximate scores above `limits`, (q,), can enter; `slacks`,
     (q,), is how far one can be below the k-th and still be among the k best, 0 where scores are as defined.
@@ -59,10 +61,11 @@ def leaders_room(n_queries: int, k: int) -> Leaders:
     )
 
 
-def no_leaders(room: Leaders, slacks: NDArray[np.float64]) -> Leaders:
-    """Give empty lists in that room for queries with these slacks, (q,)."""
+def no_leaders(room: Leaders, slacks: NDArray[np.float64], floors: NDArray[np.float32]) -> Leaders:
+    """Give empty lists in that room for queries with these slacks, (q,), who want no score below these floors, (q,)."""
     leaders = Leaders._make(array[: slacks.size] for array in room)
-    leaders.counts[:], leaders.limits[:], leaders.slacks[:], leaders.guesses[:] = 0, -np.inf, slacks, -np.inf
+    leaders.counts[:], leaders.slacks[:], leaders.guesses[:] = 0, slacks, -np.inf
+    leaders.limits[:] = np.nextafter((floors - slacks).astype(np.float32), np.float32(-np.inf))
     return leaders
 
 
@@ -95,27 +98,35 @@ def guess_limits(leaders: Leaders, scores: NDArray[np.float32], rank: int) -> No
 
 
 @compiled
-def admit(leaders: Leaders, scores: NDArray[np.float32], first_row: int, k: int, vectors: Vectors) -> None:
-    """Append the scores, (q, n), above each query's limit; column j is of row `first_row + j`."""
+def admit(
+    leaders: Leaders,
+    scores: NDArray[np.float32],
+    queries: NDArray[np.intp],
+    first_row: int,
+    k: int,
+    vectors: Vectors,
+) -> None:
+    """Append the scores, (q, n), of some queries, (q,), above their limits; column j is of row `first_row + j`."""
     size, capacity = scores.shape[1], leaders.scores.shape[1]
     # Flat arrays, because every slice of one counts references.
     scores_of_all, leading_scores, leading_rows = scores.ravel(), leaders.scores.ravel(), leaders.rows.ravel()
     counts, limits = leaders.counts, leaders.limits
-    for query in range(scores.shape[0]):
+    for line in range(queries.size):
+        query, end = queries[line], (line + 1) * size
         count, limit, first_slot = counts[query], limits[query], query * capacity
-        for start in range(query * size, (query + 1) * size, MASK_BITS):
-            bits = _above(scores_of_all, start, (query + 1) * size, limit)
+        for start in range(line * size, end, MASK_BITS):
+            bits = _above(scores_of_all, start, end, limit)
             if bits == 0:
                 continue
             if count + MASK_BITS > capacity:
                 counts[query] = count
                 drop_hopeless(leaders, query, k, vectors)
                 count, limit = counts[query], limits[query]
-                bits = _above(scores_of_all, start, (query + 1) * size, limit)
+                bits = _above(scores_of_all, start, end, limit)
             while bits != 0:
                 place = start + lowest_bit(bits)
                 leading_scores[first_slot + count] = scores_of_all[place]
-                leading_rows[first_slot + count] = first_row + place - query * size
+                leading_rows[first_slot + count] = first_row + place - line * size
                 count += 1
                 bits &= bits - np.uint64(1)
         counts[query] = count
@@ -132,9 +143,9 @@ def _above(scores: NDArray[np.float32], start: int, stop: int, limit: np.float32
 
 
 @compiled
-def defined_score(vectors: Vectors, query: int, row: int) -> np.float32:
+def defined_score(query: NDArray[np.float32], item: NDArray[np.float32]) -> np.float32:
     """Score of an item: the dot product in the float64 order of `simd.dot`, rounded to float32."""
-    return np.float32(dot(vectors.queries[query], vectors.items[row])) + np.float32(0.0)  # one zero, not two
+    return np.float32(dot(query, item)) + np.float32(0.0)  # one zero, not two
 
 
 @compiled
@@ -146,7 +157,7 @@ def drop_hopeless(leaders: Leaders, query: int, k: int, vectors: Vectors) -> boo
     scores, rows = leaders.scores[query], leaders.rows[query]
     padded = -(-count // MASK_BITS) * MASK_BITS
     scores[count:padded] = -np.inf
-    kth = kth_largest(scores[:padded], k)
+    kth = kth_largest(scores[:padded], k, KTH_TOLERANCE if leaders.slacks[query] > 0.0 else 0)
     floor = np.float64(kth) - leaders.slacks[query]
     kept = 0
     for slot in range(count):
@@ -161,7 +172,6 @@ def drop_hopeless(leaders: Leaders, query: int, k: int, vectors: Vectors) -> boo
 
 @compiled
 def _limit_below(kth: Real, slack: Real) -> np.float32:
-    # Rows ascend: without rounding errors one that equals the k-th comes too late.
     if slack == 0.0:
         return np.float32(kth)
     return np.float32(np.nextafter(np.float32(kth - slack), np.float32(-np.inf)))
@@ -169,13 +179,13 @@ def _limit_below(kth: Real, slack: Real) -> np.float32:
 
 @compiled
 def _keep_best(leaders: Leaders, query: int, k: int, vectors: Vectors) -> float:
-    best_scores, best_rows = np.empty(k, np.float32), np.empty(k, np.int64)
+    best_scores, best_items = np.empty(k, np.float32), np.empty(k, np.int64)
     _score_as_defined(leaders, query, vectors)
-    _heap_of_best(leaders, query, best_scores, best_rows)
+    _heap_of_best(leaders, query, vectors, best_scores, best_items)
     kept = 0
     for slot in range(leaders.counts[query]):
         score, row = leaders.scores[query, slot], leaders.rows[query, slot]
-        if not is_worse(score, row, best_scores[0], best_rows[0]):
+        if not is_worse(score, vectors.item_idx[row], best_scores[0], best_items[0]):
             leaders.scores[query, kept], leaders.rows[query, kept] = score, row
             kept += 1
     leaders.counts[query] = kept
@@ -191,14 +201,17 @@ def _score_as_defined(leaders: Leaders, query: int, vectors: Vectors) -> None:
     for slot in range(count):
         if slot + AHEAD < count:
             prefetch(vectors.items[rows[slot + AHEAD]])
-        scores[slot] = defined_score(vectors, query, rows[slot])
+        scores[slot] = defined_score(vectors.queries[query], vectors.items[rows[slot]])
 
 
 @compiled
-def _heap_of_best(leaders: Leaders, query: int, scores: NDArray[np.float32], rows: NDArray[np.int64]) -> int:
+def _heap_of_best(
+    leaders: Leaders, query: int, vectors: Vectors, scores: NDArray[np.float32], items: NDArray[np.int64]
+) -> int:
     size = 0
     for slot in range(leaders.counts[query]):
-        size = offer(scores, rows, size, leaders.scores[query, slot], leaders.rows[query, slot])
+        item = vectors.item_idx[leaders.rows[query, slot]]
+        size = offer(scores, items, size, leaders.scores[query, slot], item)
     return size
 
 
@@ -206,7 +219,6 @@ def _heap_of_best(leaders: Leaders, query: int, scores: NDArray[np.float32], row
 def report_best(
     leaders: Leaders,
     vectors: Vectors,
-    first_item: int,
     k: int,
     scores: NDArray[np.float32],
     items: NDArray[np.int64],
@@ -219,28 +231,28 @@ def report_best(
             continue
         _score_as_defined(leaders, query, vectors)
         if leaders.counts[query] <= MOST_RANKED:
-            size = _rank(leaders, query, scores[query], items[query])
+            _rank(leaders, query, vectors, scores[query], items[query])
         else:
-            size = _heap_of_best(leaders, query, scores[query], items[query])
+            size = _heap_of_best(leaders, query, vectors, scores[query], items[query])
             sort_heap(scores[query], items[query], size)
-        for place in range(size):  # whole arrays take Numba longer to compile
-            items[query, place] += first_item
 
 
 @compiled
-def _rank(leaders: Leaders, query: int, scores: NDArray[np.float32], items: NDArray[np.int64]) -> int:
-    """Write the best to the places of their ranks, without a branch that depends on a score; give their number.
+def _rank(
+    leaders: Leaders, query: int, vectors: Vectors, scores: NDArray[np.float32], items: NDArray[np.int64]
+) -> None:
+    """Write the best to the places of their ranks, without a branch that depends on a score.
 
-    Scores and rows are packed into whole numbers of the same order, the row turned around.
+    Scores and items are packed into whole numbers of the same order, the item turned around.
     """
     count = leaders.counts[query]
     bits, keys = leaders.scores[query, :count].view(np.int32), np.empty(count, np.int64)
     for slot in range(count):
-        keys[slot] = (np.int64(ordered_bits(bits[slot])) << 32) | (LAST_ROW - leaders.rows[query, slot])
+        item = vectors.item_idx[leaders.rows[query, slot]]
+        keys[slot] = (np.int64(ordered_bits(bits[slot])) << 32) | (LAST_ITEM - item)
     for slot in range(count):
         key, rank = keys[slot], 0
         for other in range(count):
             rank += keys[other] > key
         if rank < scores.size:
-            scores[rank], items[rank] = leaders.scores[query, slot], leaders.rows[query, slot]
-    return int(min(count, scores.size))
+            scores[rank], items[rank] = leaders.scores[query, slot], LAST_ITEM - (key & LAST_ITEM)

@@ -10,6 +10,7 @@ import numpy as np
 import scipy.linalg.cython_blas  # noqa: F401 - compiled products call it: loaded here, limits on threads reach it
 from numpy.typing import NDArray
 
+from recsys_spark.kernels.bounds import ItemBounds, bounds_of_any_order, score_bound, vector_norms
 from recsys_spark.kernels.csr import IndexLists
 from recsys_spark.kernels.jit import compiled, kernel_input
 from recsys_spark.kernels.leaders import (
@@ -33,30 +34,35 @@ FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 class Queries(NamedTuple):
-    """Query vectors (q, d), the slacks of their scores (q,), and where their excluded items start and end, (q,)."""
+    """Query vectors (q, d); their norms, the slacks and floors of their scores, where their exclusions lie, (q,)."""
 
     vectors: NDArray[np.float32]
+    norms: NDArray[np.float64]
     slacks: NDArray[np.float64]
+    floors: NDArray[np.float32]
     starts: NDArray[np.int64]
     ends: NDArray[np.int64]
 
     def at(self, rows: slice | NDArray[np.intp]) -> "Queries":
         """Some of them."""
-        return Queries(self.vectors[rows], self.slacks[rows], self.starts[rows], self.ends[rows])
+        return Queries._make(array[rows] for array in self)
 
 
 class Catalogue(NamedTuple):
-    """Item vectors (n, d), the item of the first, and the excluded items of all queries."""
+    """Item vectors (n, d), their bounds, their items (n,), the first's place, and the places that queries exclude."""
 
     vectors: NDArray[np.float32]
-    first_item: int
+    bounds: ItemBounds
+    items: NDArray[np.int32]
+    first_place: int
     excluded: NDArray[np.int32]
 
 
 class Room(NamedTuple):
-    """Work space of a tile of queries: their leaders, and their products with a tile of items."""
+    """Work space of a tile of queries: leaders, vectors of those that still search, products with a tile of items."""
 
     leaders: Leaders
+    searching: NDArray[np.float32]
     products: NDArray[np.float32]
 
 
@@ -65,14 +71,17 @@ def score_top_k(
     item_vectors: NDArray[np.float32],
     excluded: IndexLists,
     k: int,
-    first_item: int = 0,
-    item_widths: NDArray[np.float32] | None = None,
+    first_place: int = 0,
+    item_idx: NDArray[np.int32] | None = None,
+    bounds: ItemBounds | None = None,
+    floors: NDArray[np.float32] | None = None,
 ) -> TopK:
     """Find the k items with the largest dot products with each query, ties by the smaller item.
 
-    `query_vectors` (q, d) and `item_vectors` (n, d), which may be memory-mapped, are float32; vector j is of
-    item `first_item + j`. `excluded` lists for each query, ascending, the items it never gets, wherever they
-    lie. `item_widths` is `largest_magnitudes(item_vectors)`, for callers with many blocks of queries.
+    `query_vectors` (q, d) and `item_vectors` (n, d), which may be memory-mapped, are float32. Vector j is of item
+    `item_idx[j]`, which is its place, `first_place + j`, when left out. `excluded` lists for each query, ascending, the
+    places it never gets, wherever they lie. `bounds` are those of the item vectors, for callers with many blocks of
+    queries, and those that can end the search early. Nothing below `floors`, (q,), is wanted: lists may end there.
     Scores are float64 sums in the order of `simd.dot`, rounded to float32, whatever the block or shard; fewer
     than k items are padded with -1 and -inf.
     Raises ValueError for k < 1, shapes or dtypes that do not match, an exclusion list that is not ascending,
@@ -82,15 +91,17 @@ def score_top_k(
     _require_matching(query_vectors, item_vectors, excluded)
     indptr, indices = kernel_input(excluded.indptr, np.int64), kernel_input(excluded.indices, np.int32)
     _require_ascending(indptr, indices)
-    items, vectors = kernel_input(item_vectors, np.float32), kernel_input(query_vectors, np.float32)
-    widths = largest_magnitudes(items) if item_widths is None else item_widths
-    queries = Queries(vectors, _slacks(vectors, items, widths, first_item), indptr[:-1], indptr[1:])
-    catalogue = Catalogue(items, first_item, indices)
+    vectors = kernel_input(query_vectors, np.float32)
+    catalogue = _catalogue(item_vectors, bounds, item_idx, first_place, indices)
+    slacks = _slacks(vectors, catalogue, is_in_order=item_idx is None)
+    norms = vector_norms(vectors, catalogue.bounds.lowest.shape[1])
+    wanted = np.full(len(vectors), -np.inf, np.float32) if floors is None else floors
+    queries = Queries(vectors, norms, slacks, wanted, indptr[:-1], indptr[1:])
     best = empty_top_k(len(vectors), k, -np.inf, np.float32)
-    kept = min(k, max(len(items), 1))
+    kept = min(k, max(len(item_vectors), 1))
     n_rows = min(TILE_QUERIES, len(vectors))
-    room = Room(leaders_room(n_rows, kept), aligned((n_rows * TILE_ITEMS,)))
-    uncertain = _search(queries, catalogue, best, kept, room, is_guessing=True)
+    room = Room(leaders_room(n_rows, kept), aligned((n_rows, vectors.shape[1])), aligned((n_rows * TILE_ITEMS,)))
+    uncertain = _search(queries, catalogue, best, kept, room, is_guessing=floors is None)
     if uncertain.size:
         again = empty_top_k(uncertain.size, kept, -np.inf, np.float32)
         _search(queries.at(uncertain), catalogue, again, kept, room, is_guessing=False)
@@ -98,23 +109,33 @@ def score_top_k(
     return best
 
 
-def largest_magnitudes(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Largest magnitude in each dimension of vectors (n, d), (d,); NaN where a value is not finite."""
-    return _largest_magnitudes(kernel_input(vectors, np.float32))
-
-
 def score_pairs(query_vectors: NDArray[np.float32], item_vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Scores of pairs, (p,), by row of two (p, d) float32: to the last bit those of `score_top_k`."""
-    vectors = Vectors(kernel_input(query_vectors, np.float32), kernel_input(item_vectors, np.float32))
-    return _score_pairs(vectors)
+    return _score_pairs(kernel_input(query_vectors, np.float32), kernel_input(item_vectors, np.float32))
 
 
 @compiled
-def _score_pairs(vectors: Vectors) -> NDArray[np.float32]:
-    scores = np.empty(vectors.queries.shape[0], np.float32)
+def _score_pairs(queries: NDArray[np.float32], items: NDArray[np.float32]) -> NDArray[np.float32]:
+    scores = np.empty(queries.shape[0], np.float32)
     for pair in range(scores.size):
-        scores[pair] = defined_score(vectors, pair, pair)
+        scores[pair] = defined_score(queries[pair], items[pair])
     return scores
+
+
+def _catalogue(
+    item_vectors: NDArray[np.float32],
+    bounds: ItemBounds | None,
+    item_idx: NDArray[np.int32] | None,
+    first_place: int,
+    excluded: NDArray[np.int32],
+) -> Catalogue:
+    vectors = kernel_input(item_vectors, np.float32)
+    items = np.arange(first_place, first_place + len(vectors), dtype=np.int32) if item_idx is None else item_idx
+    if items.shape != (len(vectors),):
+        raise ValueError(f"{len(vectors)} item vectors but item_idx has shape {items.shape}")
+    known = bounds_of_any_order(vectors) if bounds is None else bounds
+    read_only = ItemBounds(*(kernel_input(array, array.dtype) for array in known))
+    return Catalogue(vectors, read_only, kernel_input(items, np.int32), first_place, excluded)
 
 
 def _require_matching(
@@ -129,23 +150,22 @@ def _require_matching(
         raise ValueError(f"{query_vectors.shape[0]} queries but {excluded.n_rows} lists of excluded items")
 
 
-def _slacks(
-    queries: NDArray[np.float32], items: NDArray[np.float32], widths: NDArray[np.float32], first_item: int
-) -> NDArray[np.float64]:
+def _slacks(queries: NDArray[np.float32], catalogue: Catalogue, is_in_order: bool) -> NDArray[np.float64]:
     """Bound how far a float32 score can stray below the k-th and still be among the k best, (q,).
 
     In any order of addition a float32 product of d terms is off by at most d u m, u = 2^-24, with m the sum of
     their magnitudes (Higham 2002, section 3.1), and the defined score by u m; both for the k-th and for the
-    candidate. 2^-149 a term covers products below the normal range. A single product is rounded but once.
+    candidate. 2^-149 a term covers products below the normal range. A single product is rounded but once: where items
+    ascend, one that equals the k-th comes too late.
     """
-    _require_finite(widths, items, "item", first_item)
-    magnitudes = _magnitudes(queries, kernel_input(widths, np.float32))
-    _require_finite(magnitudes, queries, "query row", 0)
+    _require_finite(catalogue.bounds.widths, catalogue.vectors, "item", catalogue.items)
+    magnitudes = _magnitudes(queries, catalogue.bounds.widths)
+    _require_finite(magnitudes, queries, "query row", np.arange(len(queries)))
     if (magnitudes > FLOAT32_MAX).any():
         row = int(np.argmax(magnitudes > FLOAT32_MAX))
         raise ValueError(f"scores of query row {row} could reach {magnitudes[row]:g} and overflow float32")
     dims = queries.shape[1]
-    if dims == 1:
+    if dims == 1 and is_in_order:
         return np.zeros(magnitudes.size)
     slacks: NDArray[np.float64] = 2.0**-23 * (1.01 * dims + 4) * magnitudes + 2.0**-148 * (dims + 2)
     return slacks
@@ -162,24 +182,10 @@ def _magnitudes(queries: NDArray[np.float32], widths: NDArray[np.float32]) -> ND
     return magnitudes
 
 
-@compiled
-def _largest_magnitudes(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    largest = np.zeros(vectors.shape[1], np.float32)
-    nothing = np.zeros(vectors.shape[1], np.float32)
-    for row in range(vectors.shape[0]):
-        for dimension in range(largest.size):
-            magnitude = abs(vectors[row, dimension])
-            largest[dimension] = magnitude if magnitude > largest[dimension] else largest[dimension]
-            nothing[dimension] += magnitude * np.float32(0.0)
-    for dimension in range(largest.size):
-        largest[dimension] += nothing[dimension]
-    return largest
-
-
-def _require_finite(bounds: NDArray[Any], vectors: NDArray[np.float32], role: str, first: int) -> None:
+def _require_finite(bounds: NDArray[Any], vectors: NDArray[np.float32], role: str, names: NDArray[Any]) -> None:
     if not np.isfinite(bounds).all():
         row = int(np.argmin(np.isfinite(vectors).all(axis=1)))
-        raise ValueError(f"the vector of {role} {first + row} is not finite")
+        raise ValueError(f"the vector of {role} {names[row]} is not finite")
 
 
 def _require_ascending(indptr: NDArray[np.int64], indices: NDArray[np.int32]) -> None:
@@ -206,44 +212,75 @@ def _search(
     is_certain = np.empty(len(queries.slacks), np.bool_)
     for start in range(0, len(queries.slacks), TILE_QUERIES):
         rows = slice(start, start + TILE_QUERIES)
-        leaders, tile = no_leaders(room.leaders, queries.slacks[rows]), queries.at(rows)
-        _lead(leaders, tile, catalogue, k, rank, room.products[: len(tile.slacks) * TILE_ITEMS])
-        vectors = Vectors(tile.vectors, catalogue.vectors)
-        found = best.scores[rows, :k], best.indices[rows, :k]
-        report_best(leaders, vectors, catalogue.first_item, k, *found, is_certain[rows])
+        tile = queries.at(rows)
+        leaders = no_leaders(room.leaders, tile.slacks, tile.floors)
+        _lead(leaders, tile, catalogue, k, rank, room.searching, room.products[: len(tile.slacks) * TILE_ITEMS])
+        vectors = Vectors(tile.vectors, catalogue.vectors, catalogue.items)
+        report_best(leaders, vectors, k, best.scores[rows, :k], best.indices[rows, :k], is_certain[rows])
     return np.flatnonzero(~is_certain)
 
 
 @compiled
 def _lead(
-    leaders: Leaders, queries: Queries, catalogue: Catalogue, k: int, rank: int, buffer: NDArray[np.float32]
+    leaders: Leaders,
+    queries: Queries,
+    catalogue: Catalogue,
+    k: int,
+    rank: int,
+    searching: NDArray[np.float32],
+    buffer: NDArray[np.float32],
 ) -> None:
-    items, cursors, vectors = catalogue.vectors, queries.starts.copy(), Vectors(queries.vectors, catalogue.vectors)
-    tile_items = buffer.size // cursors.size
+    """Walk the items, tile by tile, with the queries that an item ahead could still reach."""
+    items, cursors = catalogue.vectors, queries.starts.copy()
+    vectors = Vectors(queries.vectors, items, catalogue.items)
+    rows, tile_items, n_gathered = np.arange(cursors.size), buffer.size // cursors.size, 0
     for start in range(0, items.shape[0], tile_items):
+        rows = rows[: _keep_searching(rows, leaders, queries, catalogue.bounds, start)]
+        if rows.size == 0:
+            return
+        if rows.size != n_gathered:
+            n_gathered = rows.size
+            for place in range(n_gathered):
+                searching[place] = queries.vectors[rows[place]]
         tile = items[start : start + tile_items]
-        products = buffer[: cursors.size * tile.shape[0]].reshape(cursors.size, tile.shape[0])
-        np.dot(queries.vectors, tile.T, products)
-        _mask(products, catalogue.first_item + start, catalogue.excluded, cursors, queries.ends)
+        products = buffer[: rows.size * tile.shape[0]].reshape(rows.size, tile.shape[0])
+        np.dot(searching[: rows.size], tile.T, products)
+        _mask(products, rows, catalogue.first_place + start, catalogue.excluded, cursors, queries.ends)
         if start == 0 and rank > 0:
             guess_limits(leaders, products, rank)
-        admit(leaders, products, start, k, vectors)
+        admit(leaders, products, rows, start, k, vectors)
+
+
+@compiled
+def _keep_searching(rows: NDArray[np.intp], leaders: Leaders, queries: Queries, bounds: ItemBounds, start: int) -> int:
+    """Move the queries that an item from `start` on could reach to the front; give their number."""
+    if bounds.norms[0] == np.inf:
+        return rows.size
+    kept = 0
+    for place in range(rows.size):
+        row = rows[place]
+        rows[kept] = row
+        bound = score_bound(queries.vectors[row], queries.norms[row], bounds, start)
+        kept += not bound <= leaders.limits[row]
+    return kept
 
 
 @compiled
 def _mask(
     scores: NDArray[np.float32],
-    first_item: int,
+    rows: NDArray[np.intp],
+    first_place: int,
     excluded: NDArray[np.int32],
     cursors: NDArray[np.int64],
     ends: NDArray[np.int64],
 ) -> None:
-    """Set the scores of excluded items to -inf; `cursors` say how far each query's list has been walked."""
-    end_item = first_item + scores.shape[1]
-    for query in range(scores.shape[0]):
-        cursor, end = cursors[query], ends[query]
-        while cursor < end and excluded[cursor] < end_item:
-            if excluded[cursor] >= first_item:
-                scores[query, excluded[cursor] - first_item] = -np.inf
+    """Set the scores of excluded places to -inf; `cursors` say how far each query's list has been walked."""
+    end_place = first_place + scores.shape[1]
+    for place in range(rows.size):
+        row = rows[place]
+        cursor, end = cursors[row], ends[row]
+        while cursor < end and excluded[cursor] < end_place:
+            if excluded[cursor] >= first_place:
+                scores[place, excluded[cursor] - first_place] = -np.inf
             cursor += 1
-        cursors[query] = cursor
+        cursors[row] = cursor

@@ -13,6 +13,9 @@ Flags = NDArray[np.bool_]
 # Finite, because the fallback multiplies it by 0; so low that no trained item ever ranks behind it.
 UNTRAINED_SCORE = np.float32(-1e30)
 
+COLUMNS_APART = 2
+"""The last columns of `scoring_vectors`: what is the same for all items, and popularity, which others pick."""
+
 
 @dataclass(frozen=True, eq=False)
 class Embeddings:

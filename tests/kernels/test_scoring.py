@@ -143,7 +143,7 @@ def test_bits_do_not_depend_on_the_block_or_the_shard(dims: int) -> None:
         assert _bits(block) == _bits(TopK(whole.indices[start:stop], whole.scores[start:stop]))
     merged = None
     for start, stop in ((0, 1), (1, 333), (333, 2400), (2400, 4200)):
-        part = score_top_k(queries, items[start:stop], excluded, 20, first_item=start)
+        part = score_top_k(queries, items[start:stop], excluded, 20, first_place=start)
         merged = part if merged is None else merge_top_k(part, merged, 20, largest=True)
     assert merged is not None
     assert _bits(merged) == _bits(whole)
@@ -152,7 +152,7 @@ def test_bits_do_not_depend_on_the_block_or_the_shard(dims: int) -> None:
 def test_excluded_items_outside_the_shard_are_passed_over() -> None:
     items = np.array([[3.0], [2.0], [1.0]], np.float32)
     excluded = lists_of([[0, 9, 10, 13, 99], [11], [10, 10, 11, 12]])
-    best = score_top_k(np.ones((3, 1), np.float32), items, excluded, 2, first_item=10)
+    best = score_top_k(np.ones((3, 1), np.float32), items, excluded, 2, first_place=10)
     assert best.indices.tolist() == [[11, 12], [10, 12], [-1, -1]]
     assert best.scores.tolist() == [[2, 1], [3, 1], [-np.inf, -np.inf]]
 
@@ -214,7 +214,7 @@ def test_what_cannot_be_scored_is_refused(
     queries: NDArray[np.float32], items: NDArray[np.float32], excluded: IndexLists, k: int, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        score_top_k(queries, items, excluded, k, first_item=5)
+        score_top_k(queries, items, excluded, k, first_place=5)
 
 
 LIBRARIES = """
