@@ -152,12 +152,12 @@ def distribute(
 
 
 def largest_worker() -> int:
-    """Memory of the largest Python worker now, in bytes: its own, no pages of files, which the system can drop."""
+    """Memory of the largest Python worker now, in bytes: its own and its share of what it was forked with, no pages of files."""
     largest = 0
     for process in psutil.Process().children(recursive=True):
         try:
             if "pyspark.daemon" in process.cmdline():
-                largest = max(largest, memory_of("Private_Dirty", process.pid))
+                largest = max(largest, memory_of("Pss_Anon", process.pid))
         except (psutil.Error, OSError):  # it has ended
             continue
     return largest

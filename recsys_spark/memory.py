@@ -9,7 +9,7 @@ from typing import Self
 
 import psutil
 
-_EVERY_S = 0.2
+_EVERY_S = 0.05
 
 
 class MemorySampler:

@@ -25,7 +25,7 @@ from recsys_spark.storage.filesystem import names_local_folder
 if TYPE_CHECKING:
     from recsys_spark.config import Settings
 
-WORKER_BYTES = 175 << 20  # Python with NumPy, Numba, pandas and PyArrow, and the compiled kernels
+WORKER_BYTES = 160 << 20  # Python with NumPy, Numba, pandas and PyArrow, and the compiled kernels
 BATCH_BYTES = 64 << 20  # the most that Spark hands over at once, where it reads the blocks
 WRITER_BYTES = 64 << 20  # a row group and what it is encoded from
 VECTOR_EXTRAS = 3  # two biases and the popularity
@@ -114,8 +114,8 @@ def worker_bytes_of_search(
 ) -> int:
     """Private memory of a worker that searches neighbors: by user of a shard 16 bytes, or 0.5 GB for 32 million."""
     together = min(users_a_task, block_users * (BLOCKS_AT_ONCE if k <= MOST_NEIGHBORS_AT_ONCE else 1))
-    lists = together * (42 * interactions_a_user + 42 * k + 1700)
-    batch, writer = 0 if is_local else BATCH_BYTES, min(WRITER_BYTES, users_a_task * 72 * k)
+    lists = together * (28 * interactions_a_user + 21 * k + 900)
+    batch, writer = 0 if is_local else BATCH_BYTES, min(WRITER_BYTES, users_a_task * 48 * k)
     return int(WORKER_BYTES + batch + writer + (13 << 20) + lists + 16 * users_a_shard + 36 * items)
 
 
