@@ -152,7 +152,7 @@ def distribute(
 
 
 def largest_worker() -> int:
-    """Memory of the largest Python worker now, in bytes: its own and its share of what it was forked with, no pages of files."""
+    """Bytes of the largest Python worker now: its own and its share of what it was forked with, no pages of files."""
     largest = 0
     for process in psutil.Process().children(recursive=True):
         try:

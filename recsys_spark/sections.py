@@ -196,19 +196,29 @@ class NeighborSettings(Section):
 class ModelSettings(Section):
     """The embedding model and its training, on the driver."""
 
-    loss: Literal["mse", "bpr", "bce"] = Field(
-        "bpr", description="`mse` predicts ratings; `bpr` and `bce` rank, against sampled negatives."
+    loss: Literal["ials", "bpr", "bce", "mse"] = Field(
+        "ials",
+        description="`ials` ranks, by alternating least squares over all pairs, seen or not; `bpr` and `bce` rank, against "
+        "sampled negatives; `mse` predicts ratings.",
     )
     embedding_dim: int = Field(64, ge=1, le=4096, description="Latent size of users and items.")
     epochs: int = Field(60, ge=1, description="Most epochs; early stopping usually ends before.")
     patience: int = Field(5, ge=1, description="Epochs without a better validation NDCG before training stops.")
-    batch_size: int = Field(2048, ge=1, description="Interactions in a step.")
-    learning_rate: float = Field(0.1, gt=0, description="Step size of Adagrad, which keeps one scale a row.")
+    batch_size: int = Field(2048, ge=1, description="Interactions in a step (not `ials`).")
+    learning_rate: float = Field(
+        0.1, gt=0, description="Step size of Adagrad, which keeps one scale a row (not `ials`)."
+    )
     l2: float | None = Field(
         None,
         ge=0,
         description="L2 penalty on the vectors a sample touches, added to its loss. None: 0.03 for `mse`, 0.003 for "
-        "`bpr`, 0.01 for `bce`.",
+        "`bpr`, 0.01 for `bce` and `ials`, where it grows with the pairs of a user or item.",
+    )
+    unobserved_weight: float | None = Field(
+        None,
+        gt=0,
+        description="Weight of any pair beside 1 for a seen one (`ials`). None: such that all pairs of a user weigh "
+        "ten times the seen ones, in the mean.",
     )
     negatives: int = Field(4, ge=1, description="Sampled negatives for each positive (`bpr`, `bce`).")
     min_user_interactions: int = Field(
@@ -220,10 +230,16 @@ class ModelSettings(Section):
     validation_users: int = Field(20_000, ge=1, description="Most users whose validation NDCG steers early stopping.")
     warm_start: bool = Field(True, description="Start from the embeddings of the run before when there is one.")
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.loss == "ials" and self.l2 == 0:
+            raise ValueError("l2 must be above 0 for loss 'ials': without it users with few items have no one solution")
+        return self
+
     @property
     def l2_penalty(self) -> float:
         """The penalty in force, the default of the loss filled in."""
-        defaults = {"mse": 0.03, "bpr": 0.003, "bce": 0.01}
+        defaults = {"mse": 0.03, "bpr": 0.003, "bce": 0.01, "ials": 0.01}
         return defaults[self.loss] if self.l2 is None else self.l2
 
 

@@ -38,7 +38,8 @@ def start_tables(model: EmbeddingModel, part: TrainedPart, seed: int, warm_start
         _require_fitting(warm_start, part, model.users.embedding_dim)
         _continue(users, _user_rows(warm_start), warm_start.is_trained_user, part.users)
         _continue(items, _item_rows(warm_start), warm_start.is_trained_item, part.items)
-    model.optimizer.build(model.trainable_weights)
+    if model.optimizer is not None:
+        model.optimizer.build(model.trainable_weights)
     _fill(model.users, users, model.optimizer)
     _fill(model.items, items, model.optimizer)
 
@@ -93,16 +94,21 @@ def _continue(start: Rows, earlier: Rows, is_trained: Flags, positions: NDArray[
     start.squares[rows] = CARRIED_SQUARES * earlier.squares[known[rows]]
 
 
-def _fill(tower: EmbeddingTower, rows: Rows, optimizer: RowwiseAdagrad) -> None:
+def _fill(tower: EmbeddingTower, rows: Rows, optimizer: RowwiseAdagrad | None) -> None:
     tower.vectors.assign(rows.vectors)
     tower.biases.assign(rows.biases)
+    if optimizer is None:
+        return
     optimizer.squares_of(tower.vectors).assign(rows.squares[:, 0])
     optimizer.squares_of(tower.biases).assign(rows.squares[:, 1])
 
 
-def _read(tower: EmbeddingTower, optimizer: RowwiseAdagrad) -> Rows:
+def _read(tower: EmbeddingTower, optimizer: RowwiseAdagrad | None) -> Rows:
+    vectors, biases = tower.vectors.numpy(), tower.biases.numpy()
+    if optimizer is None:
+        return Rows(vectors, biases, np.zeros((len(biases), 2), np.float32))
     squares = [optimizer.squares_of(weight).numpy() for weight in (tower.vectors, tower.biases)]
-    return Rows(tower.vectors.numpy(), tower.biases.numpy(), np.column_stack(squares))
+    return Rows(vectors, biases, np.column_stack(squares))
 
 
 def _spread(rows: Rows, positions: NDArray[np.intp], size: int) -> Rows:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from recsys_spark.errors import RecsysError
+from recsys_spark.models.alternating import AlternatingModel, SideBatches, WholeDataLoss, balanced_weight
 from recsys_spark.models.backend import keras
 from recsys_spark.models.batches import PairBatches
 from recsys_spark.models.embedding import EmbeddingModel
@@ -73,13 +74,12 @@ def fit_embeddings(
     """
     part = select_trained(pairs, settings.min_user_interactions, settings.min_item_interactions)
     referee = _referee(part, validation, settings, seed)
-    model = build_model(part, settings, seed, warm_start)
+    model, batches = build_model(part, settings, seed, warm_start)
     epoch_logger = _EpochLogger(referee, on_epoch)
     callbacks: list[Any] = [epoch_logger]
     if referee is not None and epochs is None:
         stopping = keras.callbacks.EarlyStopping(_MONITOR, 0, settings.patience, mode="max", restore_best_weights=True)
         callbacks.append(stopping)
-    batches = PairBatches(part.pairs, settings.batch_size, seed)
     # Without shuffle, because Keras would shuffle the batches once more, by the global generator.
     model.fit(batches, epochs=epochs or settings.epochs, verbose=0, callbacks=callbacks, shuffle=False)
     best_epoch = stopping.best_epoch + 1 if len(callbacks) > 1 else len(epoch_logger.history)
@@ -97,16 +97,25 @@ def untrained_fit(pairs: TrainingPairs, settings: ModelSettings) -> Fit:
     return Fit(embeddings, (), settings.epochs, None)
 
 
-def build_model(part: TrainedPart, settings: ModelSettings, seed: int, warm_start: Embeddings | None) -> EmbeddingModel:
-    """Compile a model of the trained part, at its start."""
+def build_model(
+    part: TrainedPart, settings: ModelSettings, seed: int, warm_start: Embeddings | None
+) -> tuple[EmbeddingModel, keras.utils.PyDataset]:
+    """Compile a model of the trained part, at its start, and the batches it learns from."""
+    pairs, l2 = part.pairs, settings.l2_penalty
+    sizes = pairs.n_users, pairs.n_items, settings.embedding_dim
+    if settings.loss == "ials":
+        solver = AlternatingModel(*sizes)
+        solver.compile(WholeDataLoss(settings.unobserved_weight or balanced_weight(pairs), l2), pairs)
+        start_tables(solver, part, seed, warm_start)
+        return solver, SideBatches()
     loss = LOSSES[settings.loss]
-    sampler = NegativeSampler(part.pairs, settings.negatives, seed) if loss.needs_negatives else None
-    model = EmbeddingModel(part.pairs.n_users, part.pairs.n_items, settings.embedding_dim)
-    model.compile(Objective(loss, sampler, settings.l2_penalty), RowwiseAdagrad(settings.learning_rate))
+    sampler = NegativeSampler(pairs, settings.negatives, seed) if loss.needs_negatives else None
+    model = EmbeddingModel(*sizes)
+    model.compile(Objective(loss, sampler, l2), RowwiseAdagrad(settings.learning_rate))
     if not loss.needs_negatives:
-        model.offset.assign(part.pairs.rating.mean())
+        model.offset.assign(pairs.rating.mean())
     start_tables(model, part, seed, warm_start)
-    return model
+    return model, PairBatches(pairs, settings.batch_size, seed)
 
 
 def _referee(

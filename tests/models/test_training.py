@@ -4,6 +4,7 @@ import hashlib
 import subprocess
 import sys
 from dataclasses import fields
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ def lists_of(embeddings: Embeddings, seen: TrainingPairs, k: int) -> np.ndarray:
     return np.argsort(-scores, axis=1, kind="stable")[:, :k]
 
 
-@pytest.mark.parametrize("loss", ["bpr", "bce"])
+@pytest.mark.parametrize("loss", ["ials", "bpr", "bce"])
 def test_a_checkerboard_of_tastes_is_learned(loss: str, tiny: ModelSettings) -> None:
     train, validation = split_checkerboard()
     logs: list[EpochLog] = []
@@ -66,21 +67,22 @@ def digest(embeddings: Embeddings) -> str:
     return hashlib.sha256(b"".join(arrays)).hexdigest()
 
 
-def digest_of_a_fit(order: int) -> str:
+def digest_of_a_fit(order: int, loss: Literal["bpr", "ials"]) -> str:
     train, validation = split_checkerboard(20, 20)
     shuffled = np.random.default_rng(order).permutation(len(train))
     train = TrainingPairs(train.user_idx[shuffled], train.item_idx[shuffled], train.rating[shuffled], 20, 20)
-    settings = ModelSettings(embedding_dim=8, batch_size=50, epochs=4, validation_users=15)
+    settings = ModelSettings(loss=loss, embedding_dim=8, batch_size=50, epochs=4, validation_users=15)
     return digest(fit_embeddings(train, settings, 3, validation=validation).embeddings)
 
 
-def test_another_process_and_another_order_give_the_same_bits_and_no_noise() -> None:
-    code = "from tests.models.test_training import digest_of_a_fit; print(digest_of_a_fit({}))"
+@pytest.mark.parametrize("loss", ["bpr", "ials"])
+def test_another_process_and_another_order_give_the_same_bits_and_no_noise(loss: Literal["bpr", "ials"]) -> None:
+    code = "from tests.models.test_training import digest_of_a_fit; print(digest_of_a_fit({}, '{}'))"
     runs = [
-        subprocess.run([sys.executable, "-c", code.format(order)], check=True, capture_output=True, text=True)
+        subprocess.run([sys.executable, "-c", code.format(order, loss)], check=True, capture_output=True, text=True)
         for order in (1, 2)
     ]
-    assert {run.stdout.strip() for run in runs} == {digest_of_a_fit(3)}
+    assert {run.stdout.strip() for run in runs} == {digest_of_a_fit(3, loss)}
     assert [run.stderr for run in runs] == ["", ""]
 
 
@@ -110,7 +112,7 @@ def test_a_warm_start_needs_fewer_epochs_and_takes_in_new_users_and_items(tiny: 
 
 
 def test_a_warm_start_copies_known_rows_and_starts_new_ones() -> None:
-    settings = ModelSettings(embedding_dim=4, learning_rate=1e-12, l2=0)
+    settings = ModelSettings(loss="bpr", embedding_dim=4, learning_rate=1e-12, l2=0)
     before = to_pairs([(0, 0), (1, 1)], 3, 3)  # user 2 and item 2 are known but not trained
     earlier = fit_embeddings(before, settings, 0, epochs=1).embeddings
     grown = to_pairs([(0, 0), (1, 1), (2, 2), (4, 3)], 5, 4)
@@ -148,8 +150,9 @@ def test_users_and_items_with_few_interactions_are_not_trained(tiny: ModelSettin
         ("bpr", [(0, 0)], 1, 1),
         ("bce", [(0, 0), (0, 2)], 1, 3),
         ("bpr", [(0, 0), (2, 0)], 3, 1),
+        ("ials", [(0, 0)], 1, 1),
     ],
-    ids=["single pair, mse", "single pair, bpr", "one user", "one item"],
+    ids=["single pair, mse", "single pair, bpr", "one user", "one item", "single pair, ials"],
 )
 def test_the_smallest_catalogues_train(
     loss: str, listed: list[tuple[int, int]], n_users: int, n_items: int, tiny: ModelSettings

@@ -1,0 +1,212 @@
+"""Vectors of users (or items) by regularised least squares, given those of the other side: a pass of implicit ALS.
+
+Hu, Koren, Volinsky, "Collaborative Filtering for Implicit Feedback Datasets", ICDM 2008, in the form of Rendle et al.,
+"Revisiting the Performance of iALS on Item Recommendation Benchmarks", RecSys 2022.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from recsys_spark.kernels.csr import CsrRows, require_valid_columns
+from recsys_spark.kernels.jit import compiled, kernel_input
+from recsys_spark.kernels.simd import dot
+
+DUAL_SHARE = 0.75  # rows with fewer entries than this share of the dimensions are solved among their entries
+CHUNK_ENTRIES = 1024
+ROWS_AT_ONCE = 4096
+LAPACK_ROWS = 24  # a call of LAPACK costs more than a smaller matrix
+BLAS_ROWS = 12  # nor is one of BLAS worth it for fewer
+
+Floats = NDArray[np.float32]
+
+
+class FixedSide(NamedTuple):
+    """The other side's vectors, (n, d), turned so that their Gram matrix is diagonal.
+
+    The vectors are `turned`, (n, d), times `axes`, (d, d), transposed; `diagonal`, (d,), is that of the Gram matrix.
+    """
+
+    turned: Floats
+    diagonal: Floats
+    axes: Floats
+
+
+def fixed_side(vectors: Floats) -> FixedSide:
+    """Turn vectors (n, d); memory: as much again.
+
+    Raises:
+        ValueError: a vector that is not finite.
+    """
+    gram = np.zeros((vectors.shape[1], vectors.shape[1]))
+    for start in range(0, len(vectors), ROWS_AT_ONCE):
+        part = vectors[start : start + ROWS_AT_ONCE].astype(np.float64)
+        gram += part.T @ part
+    if not np.isfinite(gram).all():
+        row = int(np.argmin(np.isfinite(vectors).all(axis=1)))
+        raise ValueError(f"vector {row} is not finite")
+    values, axes = np.linalg.eigh(gram)
+    diagonal = np.maximum(values, 0.0)  # cancellation can dip below zero
+    turn = np.ascontiguousarray(axes, np.float32)
+    return FixedSide(vectors @ turn, diagonal.astype(np.float32), turn)
+
+
+def solve_rows(
+    rows: CsrRows, fixed: FixedSide, unobserved_weight: float, penalties: Floats, threads: int = 1
+) -> tuple[Floats, NDArray[np.float64]]:
+    """The vector x of each row, (rows, d), that minimises its share of the loss, and the error of its entries, (rows,).
+
+    The share of row r with entries of weight c_j at columns j is
+
+        sum_j c_j (1 - x.v_j)^2 + unobserved_weight sum_all (x.v)^2 + penalties[r] |x|^2,
+
+    its first sum the error. Rows without entries get zeros. A row's vector depends on nothing but the row and the fixed
+    side: not on the rows beside it or the threads.
+    Memory: 8 (rows + 1024) d bytes.
+
+    Raises:
+        ValueError: columns out of range, weights below 0, or penalties that are not above 0.
+    """
+    require_valid_columns(rows, "rows")
+    if rows.n_columns != len(fixed.turned):
+        raise ValueError(f"rows have {rows.n_columns} columns, the fixed side {len(fixed.turned)} vectors")
+    if penalties.shape != (rows.n_rows,) or not (penalties > 0).all():
+        raise ValueError(f"penalties must be above 0 and of shape ({rows.n_rows},), got {penalties.shape}")
+    if rows.nnz and not rows.values.min() >= 0:
+        raise ValueError(f"weights must be 0 or above, got {rows.values.min()}")
+    solved = np.zeros((rows.n_rows, fixed.turned.shape[1]), np.float32)
+    errors = np.zeros(rows.n_rows)
+    arrays = (kernel_input(rows.indptr, np.int64), kernel_input(rows.indices, np.int32))
+    values, vectors = kernel_input(np.sqrt(rows.values), np.float32), kernel_input(fixed.turned, np.float32)
+    diagonal = kernel_input(unobserved_weight * fixed.diagonal, np.float32)
+    lowest, axes = kernel_input(penalties, np.float32), kernel_input(fixed.axes.T, np.float32)
+
+    def solve(first: int) -> None:
+        _solve(*arrays, values, vectors, diagonal, axes, lowest, first, first + ROWS_AT_ONCE, solved, errors)
+
+    with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
+        list(pool.map(solve, range(0, rows.n_rows, ROWS_AT_ONCE)))
+    return solved, errors
+
+
+@compiled
+def _solve(
+    indptr: NDArray[np.int64],
+    indices: NDArray[np.int32],
+    roots: Floats,
+    vectors: Floats,
+    diagonal: Floats,
+    axes: Floats,
+    penalties: Floats,
+    first: int,
+    end: int,
+    solved: Floats,
+    errors: NDArray[np.float64],
+) -> None:
+    end, dims = min(end, indptr.size - 1), diagonal.size
+    room, weighed = np.empty((CHUNK_ENTRIES, dims), np.float32), np.empty((dims, dims), np.float32)
+    matrix, own_diagonal = np.empty((dims, dims), np.float32), np.empty(dims, np.float32)
+    solution, inverses = np.empty(dims, np.float32), np.empty(dims, np.float32)
+    for row in range(first, end):
+        columns, targets = indices[indptr[row] : indptr[row + 1]], roots[indptr[row] : indptr[row + 1]]
+        for dimension in range(dims):
+            own_diagonal[dimension] = diagonal[dimension] + penalties[row]
+            inverses[dimension] = np.float32(1.0) / own_diagonal[dimension]
+            solution[dimension] = 0.0
+        if targets.size < DUAL_SHARE * dims:
+            entries = room[: targets.size]
+            _gather(columns, targets, vectors, entries)
+            _solve_among_entries(entries, targets, inverses, weighed[: targets.size], solution)
+        else:
+            _fill_diagonal(matrix, own_diagonal)
+            for start in range(0, targets.size, CHUNK_ENTRIES):
+                chunk = slice(start, min(start + CHUNK_ENTRIES, targets.size))
+                entries = room[: chunk.stop - start]
+                _gather(columns[chunk], targets[chunk], vectors, entries)
+                matrix += np.dot(entries.T, entries)
+                _add_multiples(entries, targets[chunk], solution)
+            _substitute(_lower_factor(matrix), solution)
+        for entry in range(targets.size):
+            miss = targets[entry] * (1.0 - dot(vectors[columns[entry]], solution))
+            errors[row] += miss * miss
+        # One row at a time, because the sums of matrix products depend on the rows beside them.
+        _add_multiples(axes, solution, solved[row])
+
+
+@compiled
+def _gather(columns: NDArray[np.int32], factors: Floats, vectors: Floats, gathered: Floats) -> None:
+    for entry in range(columns.size):
+        column = columns[entry]
+        for dimension in range(gathered.shape[1]):
+            gathered[entry, dimension] = factors[entry] * vectors[column, dimension]
+
+
+@compiled
+def _fill_diagonal(matrix: Floats, diagonal: Floats) -> None:
+    for row in range(diagonal.size):
+        for column in range(diagonal.size):
+            matrix[row, column] = 0.0
+        matrix[row, row] = diagonal[row]
+
+
+@compiled
+def _add_multiples(vectors: Floats, factors: Floats, sums: Floats) -> None:
+    for row in range(factors.size):
+        for dimension in range(sums.size):
+            sums[dimension] += factors[row] * vectors[row, dimension]
+
+
+@compiled
+def _solve_among_entries(entries: Floats, targets: Floats, inverses: Floats, weighed: Floats, solution: Floats) -> None:
+    """Fill in x = D^-1 E'y with (I + E D^-1 E') y = t, in as many unknowns as there are entries."""
+    for entry in range(targets.size):
+        for dimension in range(inverses.size):
+            weighed[entry, dimension] = entries[entry, dimension] * inverses[dimension]
+    matrix, unknowns = _products(weighed, entries), targets.copy()
+    for entry in range(targets.size):
+        matrix[entry, entry] += np.float32(1.0)
+    _substitute(_lower_factor(matrix), unknowns)
+    _add_multiples(weighed, unknowns, solution)
+
+
+@compiled
+def _products(left: Floats, right: Floats) -> Floats:
+    """LR', of which only the lower half need be right."""
+    if left.shape[0] >= BLAS_ROWS:
+        products: Floats = np.dot(left, right.T)
+        return products
+    products = np.empty((left.shape[0], left.shape[0]), np.float32)
+    for row in range(left.shape[0]):
+        for column in range(row + 1):
+            products[row, column] = np.float32(dot(left[row], right[column]))
+    return products
+
+
+@compiled
+def _lower_factor(matrix: Floats) -> Floats:
+    """L with LL' = matrix, positive definite, in its lower half (Cholesky); small matrices are overwritten."""
+    if matrix.shape[0] >= LAPACK_ROWS:
+        return np.linalg.cholesky(matrix)
+    for row in range(matrix.shape[0]):
+        for column in range(row + 1):
+            rest = matrix[row, column]
+            for place in range(column):
+                rest -= matrix[row, place] * matrix[column, place]
+            matrix[row, column] = np.sqrt(rest) if row == column else rest / matrix[column, column]
+    return matrix
+
+
+@compiled
+def _substitute(lower: Floats, unknowns: Floats) -> None:
+    """Solve LL'x = b, given b in `unknowns`."""
+    for row in range(unknowns.size):
+        known = np.float32(dot(lower[row, :row], unknowns[:row]))
+        unknowns[row] = (unknowns[row] - known) / lower[row, row]
+    for row in range(unknowns.size - 1, -1, -1):
+        unknowns[row] /= lower[row, row]
+        rest, factors = unknowns[:row], lower[row, :row]
+        for place in range(row):
+            rest[place] -= factors[place] * unknowns[row]

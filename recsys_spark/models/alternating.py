@@ -1,0 +1,92 @@
+"""The embedding model learned from whole data by alternating least squares, one side of the tables a step."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from recsys_spark.kernels.csr import CsrRows
+from recsys_spark.kernels.least_squares import fixed_side, solve_rows
+from recsys_spark.models.backend import keras, tf
+from recsys_spark.models.embedding import EmbeddingModel
+from recsys_spark.models.interactions import TrainingPairs
+
+USERS, ITEMS = 0, 1
+UNOBSERVED_SHARE = 10.0
+
+
+@dataclass(frozen=True)
+class WholeDataLoss:
+    """What a pass minimises over all user-item pairs, seen or not.
+
+        sum_seen (1 - s)^2 + unobserved_weight sum_all s^2 + sum_rows penalty |x|^2
+
+    with s the product of two vectors, and l2 (n + unobserved_weight x rows of the other side) the penalty of a row with
+    n pairs. Rendle et al., "Revisiting the Performance of iALS on Item Recommendation Benchmarks", RecSys 2022, nu = 1.
+    """
+
+    unobserved_weight: float
+    l2: float
+
+    def penalties(self, rows: CsrRows) -> NDArray[np.float32]:
+        """The penalty of each row, (rows,)."""
+        counts = np.diff(rows.indptr)
+        return (self.l2 * (counts + self.unobserved_weight * rows.n_columns)).astype(np.float32)
+
+
+def balanced_weight(pairs: TrainingPairs) -> float:
+    """The weight of a pair with which all of a user's weigh `UNOBSERVED_SHARE` times the seen ones; at most 1.
+
+    Good from a thousand to forty thousand items (docs/quality.md), where one weight for all of them is not.
+    """
+    return min(1.0, UNOBSERVED_SHARE * len(pairs) / (pairs.n_users * pairs.n_items))
+
+
+class AlternatingModel(EmbeddingModel):
+    """An `EmbeddingModel` whose step solves one side's vectors in closed form, the other's fixed; biases stay 0."""
+
+    def compile(self, loss: WholeDataLoss, pairs: TrainingPairs) -> None:  # type: ignore[override]
+        """Set what a pass minimises, and over which pairs; 20 bytes a pair beside them."""
+        # Eagerly, because a step is one call of a kernel that is compiled already.
+        keras.Model.compile(self, optimizer=None, run_eagerly=True, jit_compile=False)
+        self._loss = keras.metrics.Mean(name="loss")
+        self._minimised = loss
+        self._sides = {USERS: (self.users, self.items), ITEMS: (self.items, self.users)}
+        by_user = CsrRows(pairs.indptr(), pairs.item_idx, np.ones(len(pairs), np.float32), pairs.n_items)
+        self._rows = {USERS: by_user, ITEMS: transposed(by_user)}
+
+    def train_step(self, batch: Any) -> dict[str, Any]:
+        """Solve the side that the batch, (1,), names."""
+        side = int(batch[0][0])  # Keras makes a tuple of what a batch is
+        (solved, fixed), rows = self._sides[side], self._rows[side]
+        penalties = self._minimised.penalties(rows)
+        weight, other = self._minimised.unobserved_weight, fixed_side(fixed.vectors.numpy())
+        vectors, errors = solve_rows(rows, other, weight, penalties, threads=os.cpu_count() or 1)
+        solved.vectors.assign(vectors)
+        lengths = np.square(vectors, dtype=np.float64).sum(axis=1)
+        everywhere = np.square(vectors @ other.axes, dtype=np.float64).sum(axis=0) @ other.diagonal
+        self._loss.update_state(
+            tf.constant((errors.sum() + weight * everywhere + penalties @ lengths) / rows.nnz, tf.float32)
+        )
+        return {"loss": self._loss.result()}
+
+
+class SideBatches(keras.utils.PyDataset):  # type: ignore[misc]
+    """A pass: the users, then the items."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, batch: int) -> NDArray[np.int32]:
+        return np.array([(USERS, ITEMS)[batch]], np.int32)
+
+
+def transposed(rows: CsrRows) -> CsrRows:
+    """The same entries by column."""
+    matrix = sparse.csr_array((rows.values, rows.indices, rows.indptr), shape=(rows.n_rows, rows.n_columns)).tocsc()
+    return CsrRows(matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32), matrix.data, rows.n_rows)
