@@ -13,6 +13,8 @@ NAMES = (
     "neighbors_job",
     "broadcast",
     "scaling",
+    "training_speed",
+    "quality",
 )
 
 

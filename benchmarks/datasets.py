@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from recsys_spark.models.interactions import TrainingPairs
 
@@ -20,9 +22,24 @@ def gowalla(part: str = "train") -> TrainingPairs:
     return TrainingPairs(users, items, np.ones(len(users), np.float32), 29_858, 40_981)
 
 
+def ncf_train() -> TrainingPairs:
+    """MovieLens-1M without each user's last item: the split of "Neural Collaborative Filtering" (WWW 2017)."""
+    pairs = pq.read_table(require("ml-1m") / "ncf" / "train.parquet", columns=["ncf_user", "ncf_item"])
+    users, items = (pairs.column(name).to_numpy().astype(np.int32) for name in ("ncf_user", "ncf_item"))
+    return TrainingPairs(users, items, np.ones(len(users), np.float32), 6_040, 3_706)
+
+
+def ncf_candidates() -> NDArray[np.int64]:
+    """The 100 items that are ranked for each user, (6040, 100): first the last item, then 99 the user has not seen."""
+    lines = (require("ml-1m") / "ncf" / "ml-1m.test.negative").read_text().splitlines()
+    rows = [line.split("\t") for line in lines]
+    return np.array([[int(first.strip("()").split(",")[1]), *map(int, rest)] for first, *rest in rows])
+
+
 def require(name: str) -> Path:
-    """The folder of a data set; the program ends when it is not there."""
+    """The folder of a data set; the program ends, and says so, when it is not there."""
     folder = FOLDER / name
     if not folder.is_dir():
-        raise SystemExit(f"{name} is not in {FOLDER}: set RECSYS_DATA to a folder that has it (see docs/quality.md)")
+        print(f"skipped: {FOLDER} has no {name}; RECSYS_DATA names the folder to look in", file=sys.stderr)
+        raise SystemExit(0)
     return folder

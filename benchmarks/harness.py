@@ -79,13 +79,17 @@ def report(benchmark: str, case: str, seconds: Mapping[str, list[float]], **more
     if peers:
         line["peers_s"] = {name: _median(values) for name, values in peers.items()}
         line["times_faster"] = {name: _median(np.array(values) / project, 2) for name, values in peers.items()}
-    line |= more
-    line |= {"rounds": len(project), "machine": _machine(), "commit": _commit(), "date": _today()}
-    text = json.dumps(line)
-    print(text, flush=True)
+    line = save(benchmark, line | more | {"rounds": len(project)})
+    print(json.dumps(line), flush=True)
+    return line
+
+
+def save(benchmark: str, line: dict[str, Any]) -> dict[str, Any]:
+    """Keep a line, with where and when it was measured, which is given back."""
+    line |= {"machine": _machine(), "commit": _commit(), "date": _today()}
     RESULTS.mkdir(exist_ok=True)
     with (RESULTS / f"{benchmark}.jsonl").open("a", encoding="utf-8") as file:
-        file.write(text + "\n")
+        file.write(json.dumps(line) + "\n")
     return line
 
 

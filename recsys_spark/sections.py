@@ -198,8 +198,8 @@ class ModelSettings(Section):
 
     loss: Literal["ials", "bpr", "bce", "mse"] = Field(
         "ials",
-        description="`ials` ranks, by alternating least squares over all pairs, seen or not; `bpr` and `bce` rank, against "
-        "sampled negatives; `mse` predicts ratings.",
+        description="`ials` ranks, by alternating least squares over all pairs, seen or not; `bpr` and `bce` rank, "
+        "against sampled negatives; `mse` predicts ratings.",
     )
     embedding_dim: int = Field(64, ge=1, le=4096, description="Latent size of users and items.")
     epochs: int = Field(60, ge=1, description="Most epochs; early stopping usually ends before.")

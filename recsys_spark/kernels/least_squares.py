@@ -57,13 +57,13 @@ def fixed_side(vectors: Floats) -> FixedSide:
 def solve_rows(
     rows: CsrRows, fixed: FixedSide, unobserved_weight: float, penalties: Floats, threads: int = 1
 ) -> tuple[Floats, NDArray[np.float64]]:
-    """The vector x of each row, (rows, d), that minimises its share of the loss, and the error of its entries, (rows,).
+    """The vector x of each row, (rows, d), that minimises its share of the loss, and that share, (rows,).
 
     The share of row r with entries of weight c_j at columns j is
 
-        sum_j c_j (1 - x.v_j)^2 + unobserved_weight sum_all (x.v)^2 + penalties[r] |x|^2,
+        sum_j c_j (1 - x.v_j)^2 + unobserved_weight sum_all (x.v)^2 + penalties[r] |x|^2.
 
-    its first sum the error. Rows without entries get zeros. A row's vector depends on nothing but the row and the fixed
+    Rows without entries get zeros. A row's vector depends on nothing but the row and the fixed
     side: not on the rows beside it or the threads.
     Memory: 8 (rows + 1024) d bytes.
 
@@ -78,18 +78,18 @@ def solve_rows(
     if rows.nnz and not rows.values.min() >= 0:
         raise ValueError(f"weights must be 0 or above, got {rows.values.min()}")
     solved = np.zeros((rows.n_rows, fixed.turned.shape[1]), np.float32)
-    errors = np.zeros(rows.n_rows)
+    shares = np.zeros(rows.n_rows)
     arrays = (kernel_input(rows.indptr, np.int64), kernel_input(rows.indices, np.int32))
     values, vectors = kernel_input(np.sqrt(rows.values), np.float32), kernel_input(fixed.turned, np.float32)
     diagonal = kernel_input(unobserved_weight * fixed.diagonal, np.float32)
     lowest, axes = kernel_input(penalties, np.float32), kernel_input(fixed.axes.T, np.float32)
 
     def solve(first: int) -> None:
-        _solve(*arrays, values, vectors, diagonal, axes, lowest, first, first + ROWS_AT_ONCE, solved, errors)
+        _solve(*arrays, values, vectors, diagonal, axes, lowest, first, first + ROWS_AT_ONCE, solved, shares)
 
     with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
         list(pool.map(solve, range(0, rows.n_rows, ROWS_AT_ONCE)))
-    return solved, errors
+    return solved, shares
 
 
 @compiled
@@ -104,7 +104,7 @@ def _solve(
     first: int,
     end: int,
     solved: Floats,
-    errors: NDArray[np.float64],
+    shares: NDArray[np.float64],
 ) -> None:
     end, dims = min(end, indptr.size - 1), diagonal.size
     room, weighed = np.empty((CHUNK_ENTRIES, dims), np.float32), np.empty((dims, dims), np.float32)
@@ -131,7 +131,9 @@ def _solve(
             _substitute(_lower_factor(matrix), solution)
         for entry in range(targets.size):
             miss = targets[entry] * (1.0 - dot(vectors[columns[entry]], solution))
-            errors[row] += miss * miss
+            shares[row] += miss * miss
+        for dimension in range(dims):
+            shares[row] += own_diagonal[dimension] * solution[dimension] * solution[dimension]
         # One row at a time, because the sums of matrix products depend on the rows beside them.
         _add_multiples(axes, solution, solved[row])
 

@@ -66,13 +66,9 @@ class AlternatingModel(EmbeddingModel):
         (solved, fixed), rows = self._sides[side], self._rows[side]
         penalties = self._minimised.penalties(rows)
         weight, other = self._minimised.unobserved_weight, fixed_side(fixed.vectors.numpy())
-        vectors, errors = solve_rows(rows, other, weight, penalties, threads=os.cpu_count() or 1)
+        vectors, shares = solve_rows(rows, other, weight, penalties, threads=os.cpu_count() or 1)
         solved.vectors.assign(vectors)
-        lengths = np.square(vectors, dtype=np.float64).sum(axis=1)
-        everywhere = np.square(vectors @ other.axes, dtype=np.float64).sum(axis=0) @ other.diagonal
-        self._loss.update_state(
-            tf.constant((errors.sum() + weight * everywhere + penalties @ lengths) / rows.nnz, tf.float32)
-        )
+        self._loss.update_state(tf.constant(shares.sum() / rows.nnz, tf.float32))
         return {"loss": self._loss.result()}
 
 

@@ -14,13 +14,15 @@ Floats = NDArray[np.float32]
 def _by_normal_equations(
     rows: CsrRows, vectors: Floats, unobserved_weight: float, penalties: Floats
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The minimum from its gradient, in float64, over all columns, and the error of the entries."""
+    """The minimum from its gradient, in float64, over all columns, and what is left there."""
     weights, wide = dense_of(rows), vectors.astype(np.float64)
     solved = np.zeros((rows.n_rows, wide.shape[1]))
     for row in range(rows.n_rows):
         matrix = wide.T @ (wide * (weights[row] + unobserved_weight)[:, None]) + penalties[row] * np.eye(wide.shape[1])
         solved[row] = np.linalg.solve(matrix, wide.T @ weights[row])
-    return solved, (weights * (1.0 - solved @ wide.T) ** 2).sum(axis=1)
+    scores, lengths = solved @ wide.T, (solved**2).sum(axis=1)
+    missed, everywhere = (weights * (1.0 - scores) ** 2).sum(axis=1), (scores**2).sum(axis=1)
+    return solved, missed + unobserved_weight * everywhere + penalties * lengths
 
 
 @given(st.data())
@@ -33,10 +35,10 @@ def test_equals_the_normal_equations(data: st.DataObject) -> None:
     rows = random_rows(seed, n_rows, n_columns, data.draw(st.sampled_from([0.0, 0.1, 0.5, 1.0])), "tenths")
     penalties = random.uniform(0.1, 3.0, n_rows).astype(np.float32)
     unobserved = data.draw(st.sampled_from([0.0, 0.01, 0.5]))
-    solved, errors = solve_rows(rows, fixed_side(vectors), unobserved, penalties)
-    expected, missed = _by_normal_equations(rows, vectors, unobserved, penalties)
+    solved, shares = solve_rows(rows, fixed_side(vectors), unobserved, penalties)
+    expected, left = _by_normal_equations(rows, vectors, unobserved, penalties)
     np.testing.assert_allclose(solved, expected, rtol=2e-3, atol=2e-4)
-    np.testing.assert_allclose(errors, missed, rtol=2e-3, atol=2e-4)
+    np.testing.assert_allclose(shares, left, rtol=2e-3, atol=2e-4)
     assert solved.dtype == np.float32
 
 
@@ -48,19 +50,19 @@ def test_short_and_long_rows_meet(length: int) -> None:
     dense = np.full((1, 4000), np.nan)
     dense[0, random.choice(4000, length, replace=False)] = 1.0
     rows, penalties = rows_of(dense), np.full(1, 0.5, np.float32)
-    solved, errors = solve_rows(rows, fixed_side(vectors), 0.1, penalties)
-    expected, missed = _by_normal_equations(rows, vectors, 0.1, penalties)
+    solved, shares = solve_rows(rows, fixed_side(vectors), 0.1, penalties)
+    expected, left = _by_normal_equations(rows, vectors, 0.1, penalties)
     np.testing.assert_allclose(solved, expected, rtol=1e-3, atol=1e-5)
-    np.testing.assert_allclose(errors, missed, rtol=1e-3)
+    np.testing.assert_allclose(shares, left, rtol=1e-3)
 
 
 def test_a_row_by_hand() -> None:
     """Vectors 1 and 2, the second seen: (1 - 2x)^2 + .5 (x^2 + 4x^2) + x^2 is smallest at x = 2 / 7.5."""
     rows = CsrRows(np.array([0, 1, 1]), np.array([1], np.int32), np.ones(1, np.float32), 2)
     vectors = np.array([[1.0], [2.0]], np.float32)
-    solved, errors = solve_rows(rows, fixed_side(vectors), 0.5, np.ones(2, np.float32))
+    solved, shares = solve_rows(rows, fixed_side(vectors), 0.5, np.ones(2, np.float32))
     assert solved.tolist() == [[pytest.approx(2 / 7.5)], [0.0]]
-    assert errors.tolist() == [pytest.approx((1 - 4 / 7.5) ** 2), 0.0]
+    assert shares.tolist() == [pytest.approx((1 - 4 / 7.5) ** 2 + 3.5 * (2 / 7.5) ** 2), 0.0]
 
 
 def test_rows_depend_on_nothing_beside_them() -> None:
@@ -68,13 +70,13 @@ def test_rows_depend_on_nothing_beside_them() -> None:
     vectors = random.standard_normal((500, 16)).astype(np.float32)
     rows, penalties = random_rows(3, 9000, 500, 0.03, "half stars"), random.uniform(1, 9, 9000).astype(np.float32)
     fixed = fixed_side(vectors)
-    whole, errors = solve_rows(rows, fixed, 0.1, penalties)
-    threaded, errors_of_threads = solve_rows(rows, fixed, 0.1, penalties, threads=3)
+    whole, shares = solve_rows(rows, fixed, 0.1, penalties)
+    threaded, shares_of_threads = solve_rows(rows, fixed, 0.1, penalties, threads=3)
     assert whole.tobytes() == threaded.tobytes()
-    assert errors.tobytes() == errors_of_threads.tobytes()
-    part, errors_of_part = solve_rows(rows.slice_rows(4000, 4100), fixed, 0.1, penalties[4000:4100])
+    assert shares.tobytes() == shares_of_threads.tobytes()
+    part, shares_of_part = solve_rows(rows.slice_rows(4000, 4100), fixed, 0.1, penalties[4000:4100])
     assert part.tobytes() == whole[4000:4100].tobytes()
-    assert errors_of_part.tobytes() == errors[4000:4100].tobytes()
+    assert shares_of_part.tobytes() == shares[4000:4100].tobytes()
 
 
 ROWS = CsrRows(np.array([0, 2]), np.array([0, 1], np.int32), np.ones(2, np.float32), 2)

@@ -52,6 +52,7 @@ k = 6
 
 [model]
 embedding_dim = 4
+l2 = 0.1
 epochs = 30
 patience = 30
 batch_size = 64

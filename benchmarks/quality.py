@@ -1,0 +1,121 @@
+"""How well models rank, on public data in published splits: trained as a night does, ranked over all items.
+
+The epochs are chosen on a tenth of the training pairs; then the model is trained on all of them. `gowalla`: recall and
+NDCG at 20 (He et al., "LightGCN", SIGIR 2020). `ml-1m-ncf`: hit rate and NDCG at 10 of one held-out item among 99 that
+the user has not seen (He et al., "Neural Collaborative Filtering", WWW 2017).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.datasets import gowalla, ncf_candidates, ncf_train
+from benchmarks.harness import save
+from recsys_spark.kernels.csr import IndexLists
+from recsys_spark.kernels.scoring import score_top_k
+from recsys_spark.kernels.topk import TopK
+from recsys_spark.metrics.ranking import hits_matrix, ranking_metrics
+from recsys_spark.models.embeddings import Embeddings
+from recsys_spark.models.interactions import TrainingPairs
+from recsys_spark.models.training import fit_embeddings
+from recsys_spark.sections import ModelSettings
+
+SEED = 0
+VALIDATION_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class Run:
+    """A data set, settings, and how its lists are measured."""
+
+    dataset: str
+    settings: dict[str, Any]
+    pairs: Callable[[], TrainingPairs]
+    measure: Callable[[Embeddings, TrainingPairs], dict[str, float]]
+
+
+def of_gowalla(embeddings: Embeddings, train: TrainingPairs) -> dict[str, float]:
+    """Recall and NDCG at 20 over all places the user has not been to."""
+    users, items = embeddings.scoring_vectors()
+    test = gowalla("test")
+    best = score_top_k(users, items, IndexLists(train.indptr(), train.item_idx), 20)
+    return _means(best, IndexLists(test.indptr(), test.item_idx), 20, ("recall", "ndcg"))
+
+
+def of_ncf(embeddings: Embeddings, train: TrainingPairs) -> dict[str, float]:
+    """Hit rate and NDCG at 10 of the first of 100 given items."""
+    users, items = embeddings.scoring_vectors()
+    given = ncf_candidates()
+    scores = np.einsum("ud,ucd->uc", users, items[given]).astype(np.float64)
+    # By place among those given, because the files have some items twice.
+    places = np.argsort(-scores, axis=1, kind="stable")[:, :10]
+    first_place = IndexLists(np.arange(len(given) + 1), np.zeros(len(given), np.int64))
+    best = TopK(places, np.take_along_axis(scores, places, 1))
+    return _means(best, first_place, 10, ("hit_rate", "ndcg"))
+
+
+def _means(best: TopK, relevant: IndexLists, k: int, names: tuple[str, ...]) -> dict[str, float]:
+    """Over the users with something to find."""
+    counts = np.diff(relevant.indptr)
+    is_measured = counts > 0
+    hits = hits_matrix(best.indices, relevant)[is_measured]
+    metrics = ranking_metrics(hits, counts[is_measured], [k])
+    return {f"{name}@{k}": round(float(metrics[f"{name}@{k}"].mean()), 4) for name in names}
+
+
+RUNS = [
+    Run("gowalla", {"loss": "ials"}, gowalla, of_gowalla),
+    Run("gowalla", {"loss": "ials", "embedding_dim": 256}, gowalla, of_gowalla),
+    Run("ml-1m-ncf", {"loss": "ials"}, ncf_train, of_ncf),
+    Run("ml-1m-ncf", {"loss": "ials", "embedding_dim": 192}, ncf_train, of_ncf),
+]
+
+
+def halves(pairs: TrainingPairs) -> tuple[TrainingPairs, TrainingPairs]:
+    """The pairs without a tenth, and the tenth."""
+    is_kept = np.random.default_rng(SEED).random(len(pairs)) >= VALIDATION_SHARE
+    return _some(pairs, is_kept), _some(pairs, ~is_kept)
+
+
+def _some(pairs: TrainingPairs, chosen: NDArray[np.bool_]) -> TrainingPairs:
+    arrays = (array[chosen] for array in (pairs.user_idx, pairs.item_idx, pairs.rating))
+    return TrainingPairs(*arrays, pairs.n_users, pairs.n_items)
+
+
+def run(case: Run) -> None:
+    pairs, settings = case.pairs(), ModelSettings(**case.settings)
+    train, validation = halves(pairs)
+    started = time.perf_counter()
+    epochs = fit_embeddings(train, settings, SEED, validation=validation).best_epoch
+    chosen = time.perf_counter()
+    fit = fit_embeddings(pairs, settings, SEED, epochs=epochs)
+    line = {
+        "benchmark": "quality",
+        "dataset": case.dataset,
+        "model": settings.loss,
+        "metrics": case.measure(fit.embeddings, pairs),
+        "train_s": round(time.perf_counter() - chosen, 2),
+        "choose_epochs_s": round(chosen - started, 2),
+        "epochs": epochs,
+        "seed": SEED,
+        "settings": case.settings,
+    }
+    print(json.dumps(save("quality", line)), flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", choices=["small", "full"], default="small", help="the same in both")
+    parser.add_argument("--dataset", default="", help="run those whose name contains this")
+    options = parser.parse_args()
+    for each in RUNS:
+        if options.dataset in each.dataset:
+            run(each)

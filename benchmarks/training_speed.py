@@ -1,0 +1,115 @@
+"""A pass over all interactions by alternating least squares, beside the same pass of implicit, on all processors.
+
+An epoch of a Keras `fit`: users, then items, 64 dimensions. implicit by conjugate gradient, three steps a row, and by
+Cholesky, which is what the project computes. Pairs are synthetic, popularity as in a shop.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from threadpoolctl import threadpool_limits
+
+from benchmarks.harness import PROJECT, report, run_cases
+from recsys_spark.models.alternating import SideBatches
+from recsys_spark.models.backend import keras
+from recsys_spark.models.interactions import TrainingPairs, select_trained
+from recsys_spark.models.training import build_model
+from recsys_spark.sections import ModelSettings
+
+
+@dataclass(frozen=True)
+class Case:
+    """So many users, items and interactions."""
+
+    users: int
+    items: int
+    interactions: int
+
+    @property
+    def name(self) -> str:
+        """As in `ials-1000k-100k`."""
+        return f"ials-{self.users // 1000}k-{self.items // 1000}k"
+
+    def pairs(self) -> TrainingPairs:
+        """Users of all sizes, items of all popularities."""
+        random = np.random.default_rng(0)
+        sizes = random.lognormal(0.0, 1.0, self.users)
+        lengths = np.maximum(1, sizes / sizes.mean() * self.interactions / self.users).astype(np.int64)
+        popularity = random.permutation(1.0 / (np.arange(self.items) + 10.0) ** 0.8)
+        drawn = np.searchsorted(np.cumsum(popularity / popularity.sum()), random.random(lengths.sum()))
+        keys = np.unique(np.repeat(np.arange(self.users), lengths) * self.items + drawn.clip(0, self.items - 1))
+        users, items = (part.astype(np.int32) for part in np.divmod(keys, self.items))
+        return TrainingPairs(users, items, np.ones(len(keys), np.float32), self.users, self.items)
+
+
+SMALL = [Case(6_040, 3_706, 900_000)]
+FULL = [Case(6_040, 3_706, 900_000), Case(1_000_000, 100_000, 8_500_000)]
+
+
+class _Seconds(keras.callbacks.Callback):  # type: ignore[misc]
+    """Wall seconds of each epoch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.each: list[float] = []
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._started = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.each.append(time.perf_counter() - self._started)
+
+
+def passes_of_project(pairs: TrainingPairs) -> Iterator[float]:
+    """Seconds of each pass."""
+    settings = ModelSettings(loss="ials")
+    model, _ = build_model(select_trained(pairs, 1, 1), settings, 0, None)
+    while True:
+        seconds = _Seconds()
+        model.fit(SideBatches(), epochs=1, verbose=0, shuffle=False, callbacks=[seconds])
+        yield seconds.each[0]
+
+
+def passes_of_implicit(pairs: TrainingPairs, use_cg: bool) -> Iterator[float]:
+    """Seconds of each pass."""
+    from implicit.als import AlternatingLeastSquares
+
+    matrix = sparse.csr_matrix((pairs.rating, (pairs.user_idx, pairs.item_idx)), shape=(pairs.n_users, pairs.n_items))
+    threads = os.cpu_count() or 1
+    model = AlternatingLeastSquares(64, iterations=1, use_cg=use_cg, num_threads=threads, random_state=0)
+    ended: list[float] = []
+    while True:
+        # Of two passes the second, because the first has to wait for its preparation.
+        model.iterations, ended = 2, []
+        model.fit(matrix, show_progress=False, callback=lambda *_, ended=ended: ended.append(time.perf_counter()))
+        yield ended[1] - ended[0]
+
+
+def run(case: Case, rounds: int) -> None:
+    pairs = case.pairs()
+    contenders = {
+        PROJECT: passes_of_project(pairs),
+        "implicit_als": passes_of_implicit(pairs, use_cg=True),
+        "implicit_als_cholesky": passes_of_implicit(pairs, use_cg=False),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for number, (name, passes) in itertools.product(range(rounds + 1), contenders.items()):
+        # implicit asks for one thread of BLAS, because it has threads of its own.
+        with threadpool_limits(1):
+            taken = next(passes)
+        if number > 0:
+            seconds[name].append(taken)
+    speed = round(len(pairs) / float(np.median(seconds[PROJECT])))
+    report("training_speed", case.name, seconds, interactions=len(pairs), interactions_a_second=speed)
+
+
+if __name__ == "__main__":
+    run_cases(__doc__, SMALL, FULL, run)
