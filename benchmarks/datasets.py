@@ -17,29 +17,28 @@ FOLDER = Path(os.environ.get("RECSYS_DATA", Path(__file__).parents[2] / "shared"
 
 def gowalla(part: str = "train") -> TrainingPairs:
     """The `train` or `test` check-ins of Gowalla: 29,858 users, 40,981 places; the split of LightGCN (SIGIR 2020)."""
-    pairs = pq.read_table(require("gowalla") / f"{part}.parquet", columns=["user", "item"])
+    pairs = pq.read_table(FOLDER / "gowalla" / f"{part}.parquet", columns=["user", "item"])
     users, items = (pairs.column(name).to_numpy().astype(np.int32) for name in ("user", "item"))
     return TrainingPairs(users, items, np.ones(len(users), np.float32), 29_858, 40_981)
 
 
 def ncf_train() -> TrainingPairs:
     """MovieLens-1M without each user's last item: the split of "Neural Collaborative Filtering" (WWW 2017)."""
-    pairs = pq.read_table(require("ml-1m") / "ncf" / "train.parquet", columns=["ncf_user", "ncf_item"])
+    pairs = pq.read_table(FOLDER / "ml-1m" / "ncf" / "train.parquet", columns=["ncf_user", "ncf_item"])
     users, items = (pairs.column(name).to_numpy().astype(np.int32) for name in ("ncf_user", "ncf_item"))
     return TrainingPairs(users, items, np.ones(len(users), np.float32), 6_040, 3_706)
 
 
 def ncf_candidates() -> NDArray[np.int64]:
     """The 100 items that are ranked for each user, (6040, 100): first the last item, then 99 the user has not seen."""
-    lines = (require("ml-1m") / "ncf" / "ml-1m.test.negative").read_text().splitlines()
+    lines = (FOLDER / "ml-1m" / "ncf" / "ml-1m.test.negative").read_text().splitlines()
     rows = [line.split("\t") for line in lines]
     return np.array([[int(first.strip("()").split(",")[1]), *map(int, rest)] for first, *rest in rows])
 
 
-def require(name: str) -> Path:
-    """The folder of a data set; the program ends, and says so, when it is not there."""
-    folder = FOLDER / name
-    if not folder.is_dir():
-        print(f"skipped: {FOLDER} has no {name}; RECSYS_DATA names the folder to look in", file=sys.stderr)
-        raise SystemExit(0)
-    return folder
+def is_there(name: str) -> bool:
+    """Whether there is a data set of this name; says so when there is not."""
+    if (FOLDER / name).is_dir():
+        return True
+    print(f"skipped: {FOLDER} has no {name}; RECSYS_DATA names the folder to look in", file=sys.stderr)
+    return False

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from benchmarks.datasets import gowalla
+from benchmarks.datasets import gowalla, is_there
 from benchmarks.harness import LIMIT, PROJECT, Work, report, run_cases, take_turns
 from recsys_spark.kernels.bounds import bounds_in_order, bounds_of_any_order, search_order, vector_norms
 from recsys_spark.kernels.csr import IndexLists
@@ -160,8 +160,8 @@ def to_the_last_item(contest: Contest, k: int) -> Work:
     return lambda: score_top_k(*contest, k, bounds=bounds)
 
 
-def to_the_end(contest: Contest, k: int) -> Work:
-    """The search as a night runs it: items with long vectors first, until nothing ahead can be among the k best."""
+def ending_early(contest: Contest, k: int) -> Work:
+    """Items with long vectors first, until nothing ahead can be among the k best; a night sorts what was seen, too."""
     order = search_order(vector_norms(contest.items, 0))
     places = np.empty_like(order)
     places[order] = np.arange(len(order), dtype=np.int32)
@@ -172,11 +172,13 @@ def to_the_end(contest: Contest, k: int) -> Work:
 
 
 def run(case: Case, rounds: int) -> None:
+    if isinstance(case.items, str) and not is_there(case.items):
+        return
     contest = case.make()
     users, items, seen = contest
     tiling, is_learned = best_tiling(users, items), isinstance(case.items, str)
     works: dict[str, Work] = {
-        PROJECT: to_the_end(contest, case.k) if is_learned else to_the_last_item(contest, case.k),
+        PROJECT: ending_early(contest, case.k) if is_learned else to_the_last_item(contest, case.k),
         LIMIT: limit(users, items, *tiling),
         **({"to_the_last_item": to_the_last_item(contest, case.k)} if is_learned else {}),
         **peers(users, items, seen, case.k),

@@ -96,7 +96,7 @@ def worker_bytes_of_scoring(
     block_users: int, dims: int, interactions_a_user: float, k: int, users_a_task: float, is_local: bool
 ) -> int:
     """Private memory of a worker that scores blocks; what grows with the users of a task is bounded."""
-    block = block_users * (17 * interactions_a_user + 16 * (dims + VECTOR_EXTRAS) + 12 * k)
+    block = block_users * (29 * interactions_a_user + 16 * (dims + VECTOR_EXTRAS) + 12 * k)
     # On local roots a task reads the blocks themselves, one at a time.
     a_user = 0.0 if is_local else 5 * interactions_a_user + 4 * (dims + VECTOR_EXTRAS)
     batch, writer = min(BATCH_BYTES, users_a_task * a_user), min(WRITER_BYTES, users_a_task * 48 * k)
@@ -140,7 +140,7 @@ def _steps(settings: Settings, workload: Workload, speeds: Speeds, cores: int) -
         seconds = users**2 * speeds.distance_s / cores
         yield StepPlan("neighbors", tasks, shards, 8 * pairs + 8 * users, worker, 16 * users, seconds)
     model = 3 * 4 * (users + items) * (dims + VECTOR_EXTRAS)
-    yield StepPlan("train", 0, 0, 0, 0, 24 * pairs + model, None)
+    yield StepPlan("train", 0, 0, 0, 0, 36 * pairs + model, None)
     vectors = 4 * items * (dims + VECTOR_EXTRAS)
     a_user, k = workload.interactions_a_user, settings.recommend.top_k
     worker = worker_bytes_of_scoring(block_users, dims, a_user, k, users / tasks, is_local)

@@ -193,13 +193,16 @@ class NeighborSettings(Section):
         return self
 
 
+LEAST_IALS_L2 = 1e-5
+
+
 class ModelSettings(Section):
     """The embedding model and its training, on the driver."""
 
     loss: Literal["ials", "bpr", "bce", "mse"] = Field(
         "ials",
         description="`ials` ranks, by alternating least squares over all pairs, seen or not; `bpr` and `bce` rank, "
-        "against sampled negatives; `mse` predicts ratings.",
+        "against sampled negatives; `mse` predicts ratings, which the others ignore: to them a pair is seen or not.",
     )
     embedding_dim: int = Field(64, ge=1, le=4096, description="Latent size of users and items.")
     epochs: int = Field(60, ge=1, description="Most epochs; early stopping usually ends before.")
@@ -211,8 +214,8 @@ class ModelSettings(Section):
     l2: float | None = Field(
         None,
         ge=0,
-        description="L2 penalty on the vectors a sample touches, added to its loss. None: 0.03 for `mse`, 0.003 for "
-        "`bpr`, 0.01 for `bce` and `ials`, where it grows with the pairs of a user or item.",
+        description="L2 penalty on the vectors a sample touches, added to its loss; `ials`: times the pairs of a row, "
+        "`unobserved_weight` for each of the other side included. None: 0.03 for `mse`, 0.003 for `bpr`, else 0.01.",
     )
     unobserved_weight: float | None = Field(
         None,
@@ -232,8 +235,11 @@ class ModelSettings(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.loss == "ials" and self.l2 == 0:
-            raise ValueError("l2 must be above 0 for loss 'ials': without it users with few items have no one solution")
+        if self.loss == "ials" and self.l2 is not None and self.l2 < LEAST_IALS_L2:
+            raise ValueError(
+                f"l2 must be at least {LEAST_IALS_L2} for loss 'ials', got {self.l2}: "
+                "with less, users with few items have no one solution in float32"
+            )
         return self
 
     @property

@@ -35,7 +35,7 @@ def test_a_plan_by_hand() -> None:
     assert recommend.seconds == pytest.approx(2.0)  # 10^11 scores of 1 ns
     assert recommend.handed_out_bytes == 100_000 * (64 * 4 + 8)
     assert recommend.shards == 3
-    assert plan_of("train", plans).driver_bytes == 24 * 20_000_000 + 12 * 1_100_000 * 64
+    assert plan_of("train", plans).driver_bytes == 36 * 20_000_000 + 12 * 1_100_000 * 64
     assert plan_of("similar users", plans).seconds == pytest.approx(20.0)
 
 

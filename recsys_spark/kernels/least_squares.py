@@ -41,17 +41,18 @@ def fixed_side(vectors: Floats) -> FixedSide:
     Raises:
         ValueError: a vector that is not finite.
     """
-    gram = np.zeros((vectors.shape[1], vectors.shape[1]))
-    for start in range(0, len(vectors), ROWS_AT_ONCE):
-        part = vectors[start : start + ROWS_AT_ONCE].astype(np.float64)
-        gram += part.T @ part
-    if not np.isfinite(gram).all():
-        row = int(np.argmin(np.isfinite(vectors).all(axis=1)))
-        raise ValueError(f"vector {row} is not finite")
-    values, axes = np.linalg.eigh(gram)
-    diagonal = np.maximum(values, 0.0)  # cancellation can dip below zero
-    turn = np.ascontiguousarray(axes, np.float32)
-    return FixedSide(vectors @ turn, diagonal.astype(np.float32), turn)
+    with threadpool_limits(1):  # or the last bits depend on how many there are
+        gram = np.zeros((vectors.shape[1], vectors.shape[1]))
+        for start in range(0, len(vectors), ROWS_AT_ONCE):
+            part = vectors[start : start + ROWS_AT_ONCE].astype(np.float64)
+            gram += part.T @ part
+        if not np.isfinite(gram).all():
+            row = int(np.argmin(np.isfinite(vectors).all(axis=1)))
+            raise ValueError(f"vector {row} is not finite")
+        values, axes = np.linalg.eigh(gram)
+        diagonal = np.maximum(values, 0.0)  # cancellation can dip below zero
+        turn = np.ascontiguousarray(axes, np.float32)
+        return FixedSide(vectors @ turn, diagonal.astype(np.float32), turn)
 
 
 def solve_rows(
@@ -65,7 +66,7 @@ def solve_rows(
 
     Rows without entries get zeros. A row's vector depends on nothing but the row and the fixed
     side: not on the rows beside it or the threads.
-    Memory: 8 (rows + 1024) d bytes.
+    Memory: 4 bytes a row and dimension and an entry, and for each thread 4 (d + 1024) d + 16 d^2.
 
     Raises:
         ValueError: columns out of range, weights below 0, or penalties that are not above 0.
@@ -107,7 +108,7 @@ def _solve(
     shares: NDArray[np.float64],
 ) -> None:
     end, dims = min(end, indptr.size - 1), diagonal.size
-    room, weighed = np.empty((CHUNK_ENTRIES, dims), np.float32), np.empty((dims, dims), np.float32)
+    room, weighed = np.empty((max(CHUNK_ENTRIES, dims), dims), np.float32), np.empty((dims, dims), np.float32)
     matrix, own_diagonal = np.empty((dims, dims), np.float32), np.empty(dims, np.float32)
     solution, inverses = np.empty(dims, np.float32), np.empty(dims, np.float32)
     for row in range(first, end):

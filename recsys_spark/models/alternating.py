@@ -42,13 +42,15 @@ class WholeDataLoss:
 def balanced_weight(pairs: TrainingPairs) -> float:
     """The weight of a pair with which all of a user's weigh `UNOBSERVED_SHARE` times the seen ones; at most 1.
 
-    Good from a thousand to forty thousand items (docs/quality.md), where one weight for all of them is not.
+    Good from 3,700 to 41,000 items, where one weight for all of them is not (docs/decisions/0013).
     """
     return min(1.0, UNOBSERVED_SHARE * len(pairs) / (pairs.n_users * pairs.n_items))
 
 
 class AlternatingModel(EmbeddingModel):
-    """An `EmbeddingModel` whose step solves one side's vectors in closed form, the other's fixed; biases stay 0."""
+    """An `EmbeddingModel` whose step solves one side's vectors in closed form, the other's fixed; biases are 0."""
+
+    advice = "raise model.l2"
 
     def compile(self, loss: WholeDataLoss, pairs: TrainingPairs) -> None:  # type: ignore[override]
         """Set what a pass minimises, and over which pairs; 20 bytes a pair beside them."""
@@ -61,15 +63,21 @@ class AlternatingModel(EmbeddingModel):
         self._rows = {USERS: by_user, ITEMS: transposed(by_user)}
 
     def train_step(self, batch: Any) -> dict[str, Any]:
-        """Solve the side that the batch, (1,), names."""
+        """Solve the side that the batch, (1,), names; the loss is the mean of both, each with its own penalty."""
         side = int(batch[0][0])  # Keras makes a tuple of what a batch is
         (solved, fixed), rows = self._sides[side], self._rows[side]
         penalties = self._minimised.penalties(rows)
         weight, other = self._minimised.unobserved_weight, fixed_side(fixed.vectors.numpy())
-        vectors, shares = solve_rows(rows, other, weight, penalties, threads=os.cpu_count() or 1)
+        vectors, shares = solve_rows(rows, other, weight, penalties, threads=_processors())
         solved.vectors.assign(vectors)
+        solved.biases.assign(np.zeros(rows.n_rows, np.float32))  # a start from another loss may have some
         self._loss.update_state(tf.constant(shares.sum() / rows.nnz, tf.float32))
         return {"loss": self._loss.result()}
+
+
+def _processors() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class SideBatches(keras.utils.PyDataset):  # type: ignore[misc]

@@ -39,6 +39,9 @@ class EmbeddingTower(keras.layers.Layer):  # type: ignore[misc]
 class EmbeddingModel(keras.Model):  # type: ignore[misc]
     """score = offset + user bias + item bias + user vector . item vector. Koren et al., Computer 42(8), 2009."""
 
+    advice = "lower model.learning_rate"
+    """What to do when training diverges."""
+
     def __init__(self, n_users: int, n_items: int, embedding_dim: int) -> None:
         super().__init__(name="embedding_model")
         self.users = EmbeddingTower(n_users, embedding_dim, name="users")

@@ -148,7 +148,7 @@ class _EpochLogger(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         if not np.isfinite(logs["loss"]):
-            raise RecsysError(f"training diverged: loss {logs['loss']} in epoch {epoch + 1}; lower model.learning_rate")
+            raise RecsysError(f"training diverged: loss {logs['loss']} in epoch {epoch + 1}; {self.model.advice}")
         ndcg = None
         if self._referee is not None:
             ndcg = logs[_MONITOR] = self._referee.ndcg(*self.model.ranking_vectors(self._referee.users))

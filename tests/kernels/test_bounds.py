@@ -70,10 +70,16 @@ def test_order_shards_and_ends_change_no_list(data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("k", [1, 10, 200])
 @pytest.mark.parametrize("cuts", [(), (1500,), (1, 2000, 7000)])
-def test_equals_a_search_of_all_over_several_tiles(k: int, cuts: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("n_apart", [0, 2])
+@pytest.mark.parametrize("are_integers", [True, False])
+def test_equals_a_search_of_all_over_several_tiles(
+    k: int, cuts: tuple[int, ...], n_apart: int, are_integers: bool
+) -> None:
     queries, items = _skewed(k, 700, 9000, 8)
+    if are_integers:  # floods of ties
+        queries, items = np.rint(queries), np.rint(items)
     excluded = random_rows(2, 700, 9000, 0.02, "ones")
-    _assert_same(_in_order(queries, items, excluded, k, 0, cuts), score_top_k(queries, items, excluded, k))
+    _assert_same(_in_order(queries, items, excluded, k, n_apart, cuts), score_top_k(queries, items, excluded, k))
 
 
 def test_a_constant_and_a_column_only_some_pick_do_not_loosen_the_bounds() -> None:

@@ -56,6 +56,17 @@ def test_short_and_long_rows_meet(length: int) -> None:
     np.testing.assert_allclose(shares, left, rtol=1e-3)
 
 
+def test_short_rows_may_be_longer_than_a_chunk() -> None:
+    """1,030 entries are less than three quarters of 1,400 dimensions."""
+    random = np.random.default_rng(0)
+    vectors = (random.standard_normal((1100, 1400)) / 37).astype(np.float32)
+    rows = CsrRows(np.array([0, 1030]), np.arange(1030, dtype=np.int32), np.ones(1030, np.float32), 1100)
+    solved, shares = solve_rows(rows, fixed_side(vectors), 0.1, np.full(1, 0.5, np.float32))
+    expected, left = _by_normal_equations(rows, vectors, 0.1, np.full(1, 0.5, np.float32))
+    np.testing.assert_allclose(solved, expected, rtol=1e-2, atol=1e-5)
+    np.testing.assert_allclose(shares, left, rtol=1e-3)
+
+
 def test_a_row_by_hand() -> None:
     """Vectors 1 and 2, the second seen: (1 - 2x)^2 + .5 (x^2 + 4x^2) + x^2 is smallest at x = 2 / 7.5."""
     rows = CsrRows(np.array([0, 1, 1]), np.array([1], np.int32), np.ones(1, np.float32), 2)

@@ -8,7 +8,7 @@ from recsys_spark.kernels.csr import CsrRows
 from recsys_spark.models.alternating import AlternatingModel, SideBatches, WholeDataLoss, transposed
 from recsys_spark.models.interactions import TrainingPairs
 from recsys_spark.models.training import fit_embeddings
-from recsys_spark.sections import ModelSettings
+from recsys_spark.sections import LEAST_IALS_L2, ModelSettings
 from tests.models.conftest import split_checkerboard, to_pairs
 
 Wide = NDArray[np.float64]
@@ -78,6 +78,15 @@ def test_a_warm_start_is_where_the_earlier_fit_ended() -> None:
     assert cold.history[0].loss > 1.2 * warm.history[0].loss
 
 
+def test_biases_of_another_loss_are_left_behind() -> None:
+    train, _ = split_checkerboard()
+    other = fit_embeddings(train, ModelSettings(loss="bpr", embedding_dim=8), 0, epochs=3).embeddings
+    assert other.item_biases.any()
+    fit = fit_embeddings(train, ModelSettings(loss="ials", embedding_dim=8), 0, epochs=1, warm_start=other)
+    assert not fit.embeddings.item_biases.any()
+    assert not fit.embeddings.user_biases.any()
+
+
 def test_transposed_rows_are_the_columns() -> None:
     rows = CsrRows(np.array([0, 2, 2, 3]), np.array([1, 3, 1], np.int32), np.array([1, 2, 3], np.float32), 4)
     columns = transposed(rows)
@@ -88,5 +97,14 @@ def test_transposed_rows_are_the_columns() -> None:
 
 
 def test_a_penalty_is_needed() -> None:
-    with pytest.raises(ValueError, match="l2 must be above 0 for loss 'ials'"):
-        ModelSettings(loss="ials", l2=0.0)
+    with pytest.raises(ValueError, match="l2 must be at least 1e-05 for loss 'ials', got 1e-06"):
+        ModelSettings(loss="ials", l2=1e-6)
+
+
+def test_the_least_penalty_still_has_a_solution() -> None:
+    """More dimensions than users or items, and everything seen: the matrices are singular but for the penalty."""
+    listed = [(user, item) for user in range(6) for item in range(5)]
+    settings = ModelSettings(loss="ials", embedding_dim=64, l2=LEAST_IALS_L2, unobserved_weight=1e-3)
+    fit = fit_embeddings(to_pairs(listed, 6, 5), settings, 0, epochs=10)
+    scores = fit.embeddings.user_vectors @ fit.embeddings.item_vectors.T
+    assert scores == pytest.approx(np.ones((6, 5)), abs=0.05)
