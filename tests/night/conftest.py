@@ -34,7 +34,7 @@ REJECTED = [
 ]
 NEW_EVENTS = [
     *[Event("u-new", item_id(item), "5", f"{SECOND_DAY} 0{item}:00:00") for item in (0, 2, 4, 6)],
-    *[Event(user_id(user), "i-new", "4", f"{SECOND_DAY} 09:00:00") for user in range(0, 10, 2)],
+    *[Event(user_id(user), "i-new", "4", f"{SECOND_DAY} 09:00:00") for user in range(0, 20, 2)],
     Event(user_id(0), checkerboard()[0].item, "3", f"{SECOND_DAY} 10:00:00"),
 ]
 

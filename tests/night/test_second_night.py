@@ -5,7 +5,16 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
-from tests.night.catalogue import FIRST_DAY, SECOND_DAY, Event, Workspace, checkerboard, half_of, item_id
+from tests.night.catalogue import (
+    FIRST_DAY,
+    N_USERS,
+    SECOND_DAY,
+    Event,
+    Workspace,
+    checkerboard,
+    item_id,
+    user_id,
+)
 from tests.night.conftest import LATER, NEW_EVENTS, REJECTED, TwoNights
 
 
@@ -60,7 +69,9 @@ def test_new_users_and_items_are_in_the_lists_of_the_second_night(nights: TwoNig
     lists = nights.workspace.lists(nights.second)
     assert lists["u-new"].tier == "embedding"
     assert {item for item in lists["u-new"].item_ids if item != "i-new"} <= {item_id(item) for item in range(8, 16, 2)}
-    assert any("i-new" in found.item_ids for user, found in lists.items() if user != "u-new" and half_of(user) == 0)
+    assert any("i-new" in lists[user_id(user)].item_ids for user in range(0, N_USERS, 2))
+    # Of those who still have three of their own half to come.
+    assert not any("i-new" in lists[user_id(user)].item_ids for user in range(5, N_USERS, 2))
 
 
 def test_the_first_night_stays_as_it_was_published(nights: TwoNights) -> None:
