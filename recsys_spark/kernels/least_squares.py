@@ -16,8 +16,11 @@ from recsys_spark.kernels.jit import compiled, kernel_input
 from recsys_spark.kernels.simd import dot
 
 DUAL_SHARE = 0.75  # rows with fewer entries than this share of the dimensions are solved among their entries
+STEPS = 3  # of conjugate gradient
+STEPPED_ENTRIES = 16  # below, the exact solution takes no longer
 CHUNK_ENTRIES = 1024
-ROWS_AT_ONCE = 4096
+ROWS_AT_ONCE = 4096  # of the Gram matrix
+ROWS_OF_A_TASK = 256  # few, so that all threads end together
 LAPACK_ROWS = 24  # a call of LAPACK costs more than a smaller matrix
 BLAS_ROWS = 12  # nor is one of BLAS worth it for fewer
 
@@ -56,7 +59,12 @@ def fixed_side(vectors: Floats) -> FixedSide:
 
 
 def solve_rows(
-    rows: CsrRows, fixed: FixedSide, unobserved_weight: float, penalties: Floats, threads: int = 1
+    rows: CsrRows,
+    fixed: FixedSide,
+    unobserved_weight: float,
+    penalties: Floats,
+    threads: int = 1,
+    start: Floats | None = None,
 ) -> tuple[Floats, NDArray[np.float64]]:
     """The vector x of each row, (rows, d), that minimises its share of the loss, and that share, (rows,).
 
@@ -64,12 +72,13 @@ def solve_rows(
 
         sum_j c_j (1 - x.v_j)^2 + unobserved_weight sum_all (x.v)^2 + penalties[r] |x|^2.
 
-    Rows without entries get zeros. A row's vector depends on nothing but the row and the fixed
-    side: not on the rows beside it or the threads.
+    With `start`, (rows, d), rows of 16 to 1,024 entries are not solved but brought nearer, from their vector there, by
+    three steps of conjugate gradient, which takes a fraction of the time. Rows without entries get zeros. A row's
+    vector depends on nothing but the row, its start and the fixed side: not on the rows beside it or the threads.
     Memory: 4 bytes a row and dimension and an entry, and for each thread 4 (d + 1024) d + 16 d^2.
 
     Raises:
-        ValueError: columns out of range, weights below 0, or penalties that are not above 0.
+        ValueError: columns out of range, weights below 0, penalties that are not above 0, a start of another shape.
     """
     require_valid_columns(rows, "rows")
     if rows.n_columns != len(fixed.turned):
@@ -79,17 +88,20 @@ def solve_rows(
     if rows.nnz and not rows.values.min() >= 0:
         raise ValueError(f"weights must be 0 or above, got {rows.values.min()}")
     solved = np.zeros((rows.n_rows, fixed.turned.shape[1]), np.float32)
+    if start is not None and start.shape != solved.shape:
+        raise ValueError(f"start must be of shape {solved.shape}, got {start.shape}")
     shares = np.zeros(rows.n_rows)
     arrays = (kernel_input(rows.indptr, np.int64), kernel_input(rows.indices, np.int32))
     values, vectors = kernel_input(np.sqrt(rows.values), np.float32), kernel_input(fixed.turned, np.float32)
     diagonal = kernel_input(unobserved_weight * fixed.diagonal, np.float32)
     lowest, axes = kernel_input(penalties, np.float32), kernel_input(fixed.axes.T, np.float32)
+    origins = kernel_input(np.zeros((0, solved.shape[1])) if start is None else start, np.float32)
 
     def solve(first: int) -> None:
-        _solve(*arrays, values, vectors, diagonal, axes, lowest, first, first + ROWS_AT_ONCE, solved, shares)
+        _solve(*arrays, values, vectors, diagonal, axes, lowest, origins, first, first + ROWS_OF_A_TASK, solved, shares)
 
     with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
-        list(pool.map(solve, range(0, rows.n_rows, ROWS_AT_ONCE)))
+        list(pool.map(solve, range(0, rows.n_rows, ROWS_OF_A_TASK)))
     return solved, shares
 
 
@@ -102,6 +114,7 @@ def _solve(
     diagonal: Floats,
     axes: Floats,
     penalties: Floats,
+    origins: Floats,
     first: int,
     end: int,
     solved: Floats,
@@ -117,22 +130,32 @@ def _solve(
             own_diagonal[dimension] = diagonal[dimension] + penalties[row]
             inverses[dimension] = np.float32(1.0) / own_diagonal[dimension]
             solution[dimension] = 0.0
-        if targets.size < DUAL_SHARE * dims:
+        if origins.size > 0 and STEPPED_ENTRIES <= targets.size <= CHUNK_ENTRIES:
+            entries = room[: targets.size]
+            _gather(columns, targets, vectors, entries)
+            for dimension in range(dims):
+                solution[dimension] = np.float32(dot(axes[dimension], origins[row]))
+            _step_nearer(entries, targets, own_diagonal, solution)
+        elif targets.size < DUAL_SHARE * dims:
             entries = room[: targets.size]
             _gather(columns, targets, vectors, entries)
             _solve_among_entries(entries, targets, inverses, weighed[: targets.size], solution)
         else:
             _fill_diagonal(matrix, own_diagonal)
-            for start in range(0, targets.size, CHUNK_ENTRIES):
-                chunk = slice(start, min(start + CHUNK_ENTRIES, targets.size))
+            for start in range(0, targets.size, room.shape[0]):
+                chunk = slice(start, min(start + room.shape[0], targets.size))
                 entries = room[: chunk.stop - start]
                 _gather(columns[chunk], targets[chunk], vectors, entries)
                 matrix += np.dot(entries.T, entries)
                 _add_multiples(entries, targets[chunk], solution)
             _substitute(_lower_factor(matrix), solution)
-        for entry in range(targets.size):
-            miss = targets[entry] * (1.0 - dot(vectors[columns[entry]], solution))
-            shares[row] += miss * miss
+        if targets.size <= room.shape[0]:
+            missed = targets - np.dot(room[: targets.size], solution)
+            shares[row] = dot(missed, missed)
+        else:  # the room holds the last of them only
+            for entry in range(targets.size):
+                miss = targets[entry] * (1.0 - dot(vectors[columns[entry]], solution))
+                shares[row] += miss * miss
         for dimension in range(dims):
             shares[row] += own_diagonal[dimension] * solution[dimension] * solution[dimension]
         # One row at a time, because the sums of matrix products depend on the rows beside them.
@@ -160,6 +183,38 @@ def _add_multiples(vectors: Floats, factors: Floats, sums: Floats) -> None:
     for row in range(factors.size):
         for dimension in range(sums.size):
             sums[dimension] += factors[row] * vectors[row, dimension]
+
+
+@compiled
+def _step_nearer(entries: Floats, targets: Floats, diagonal: Floats, solution: Floats) -> None:
+    """Bring x nearer to where (D + E'E) x = E't, by conjugate gradient with the diagonal as preconditioner."""
+    inverses, direction = np.empty(diagonal.size, np.float32), np.empty(diagonal.size, np.float32)
+    left = np.dot(entries.T, targets - np.dot(entries, solution))
+    for dimension in range(diagonal.size):
+        left[dimension] -= diagonal[dimension] * solution[dimension]
+        inverses[dimension] = diagonal[dimension]
+    for entry in range(targets.size):
+        for dimension in range(diagonal.size):
+            inverses[dimension] += entries[entry, dimension] * entries[entry, dimension]
+    for dimension in range(diagonal.size):
+        inverses[dimension] = np.float32(1.0) / inverses[dimension]
+        direction[dimension] = inverses[dimension] * left[dimension]
+    length = dot(left, direction)
+    for _ in range(STEPS):
+        change = np.dot(entries.T, np.dot(entries, direction))
+        for dimension in range(diagonal.size):
+            change[dimension] += diagonal[dimension] * direction[dimension]
+        along = dot(direction, change)
+        if along <= 0.0:  # nothing is left
+            return
+        stride = np.float32(length / along)
+        for dimension in range(diagonal.size):
+            solution[dimension] += stride * direction[dimension]
+            left[dimension] -= stride * change[dimension]
+            change[dimension] = inverses[dimension] * left[dimension]
+        previous, length = length, dot(left, change)
+        for dimension in range(diagonal.size):
+            direction[dimension] = change[dimension] + np.float32(length / previous) * direction[dimension]
 
 
 @compiled

@@ -48,7 +48,11 @@ def balanced_weight(pairs: TrainingPairs) -> float:
 
 
 class AlternatingModel(EmbeddingModel):
-    """An `EmbeddingModel` whose step solves one side's vectors in closed form, the other's fixed; biases are 0."""
+    """An `EmbeddingModel` whose step solves one side's vectors, the other's fixed; biases are 0.
+
+    Short rows in closed form, others by a few steps of conjugate gradient from where the last pass left them:
+    `kernels.least_squares`.
+    """
 
     advice = "raise model.l2"
 
@@ -68,7 +72,7 @@ class AlternatingModel(EmbeddingModel):
         (solved, fixed), rows = self._sides[side], self._rows[side]
         penalties = self._minimised.penalties(rows)
         weight, other = self._minimised.unobserved_weight, fixed_side(fixed.vectors.numpy())
-        vectors, shares = solve_rows(rows, other, weight, penalties, threads=_processors())
+        vectors, shares = solve_rows(rows, other, weight, penalties, _processors(), solved.vectors.numpy())
         solved.vectors.assign(vectors)
         solved.biases.assign(np.zeros(rows.n_rows, np.float32))  # a start from another loss may have some
         self._loss.update_state(tf.constant(shares.sum() / rows.nnz, tf.float32))

@@ -88,6 +88,46 @@ def test_rows_depend_on_nothing_beside_them() -> None:
     part, shares_of_part = solve_rows(rows.slice_rows(4000, 4100), fixed, 0.1, penalties[4000:4100])
     assert part.tobytes() == whole[4000:4100].tobytes()
     assert shares_of_part.tobytes() == shares[4000:4100].tobytes()
+    start = random.standard_normal((9000, 16)).astype(np.float32)
+    stepped, _ = solve_rows(rows, fixed, 0.1, penalties, start=start)
+    threaded, _ = solve_rows(rows, fixed, 0.1, penalties, threads=3, start=start)
+    assert stepped.tobytes() == threaded.tobytes() != whole.tobytes()
+    part, _ = solve_rows(rows.slice_rows(4000, 4100), fixed, 0.1, penalties[4000:4100], start=start[4000:4100])
+    assert part.tobytes() == stepped[4000:4100].tobytes()
+
+
+@given(st.data())
+@settings(max_examples=40)
+def test_steps_lead_to_the_solution(data: st.DataObject) -> None:
+    """A call lowers what is left unless it is solved; many calls end where the normal equations say."""
+    seed, dims = data.draw(st.integers(0, 999)), data.draw(st.sampled_from([1, 7, 24]))
+    random = np.random.default_rng(seed)
+    vectors = (random.standard_normal((300, dims)) / np.sqrt(dims)).astype(np.float32)
+    rows = random_rows(seed, 6, 300, data.draw(st.sampled_from([0.06, 0.5])), "tenths")
+    penalties = random.uniform(0.5, 3.0, 6).astype(np.float32)
+    fixed, unobserved = fixed_side(vectors), data.draw(st.sampled_from([0.0, 0.1]))
+    expected, lowest = _by_normal_equations(rows, vectors, unobserved, penalties)
+    solved = random.standard_normal((6, dims)).astype(np.float32)
+    before = np.full(6, np.inf)
+    for _ in range(20):
+        solved, shares = solve_rows(rows, fixed, unobserved, penalties, start=solved)
+        assert (shares <= before * (1 + 1e-5)).all()
+        before = shares
+    np.testing.assert_allclose(solved, expected, rtol=2e-3, atol=2e-4)
+    np.testing.assert_allclose(shares, lowest, rtol=2e-3, atol=2e-4)
+
+
+def test_three_steps_come_near_and_a_solution_stays() -> None:
+    random = np.random.default_rng(5)
+    vectors = (random.standard_normal((2000, 64)) / 8).astype(np.float32)
+    rows, penalties = random_rows(5, 20, 2000, 0.15, "half stars"), np.full(20, 5.0, np.float32)
+    fixed = fixed_side(vectors)
+    exact, lowest = solve_rows(rows, fixed, 0.1, penalties)
+    stepped, left = solve_rows(rows, fixed, 0.1, penalties, start=np.zeros_like(exact))
+    assert not np.array_equal(stepped, exact), "rows of 300 entries are stepped"
+    assert ((left >= lowest * (1 - 1e-6)) & (left < 1.01 * lowest)).all()
+    stayed, _ = solve_rows(rows, fixed, 0.1, penalties, start=exact)
+    np.testing.assert_allclose(stayed, exact, atol=1e-5)
 
 
 ROWS = CsrRows(np.array([0, 2]), np.array([0, 1], np.int32), np.ones(2, np.float32), 2)
@@ -106,6 +146,11 @@ ONE = np.ones(1, np.float32)
 def test_what_cannot_be_solved_is_refused(rows: CsrRows, columns: int, penalties: Floats, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         solve_rows(rows, fixed_side(np.ones((columns, 2), np.float32)), 0.1, penalties)
+
+
+def test_a_start_of_another_shape_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"start must be of shape \(1, 2\), got \(2, 2\)"):
+        solve_rows(ROWS, fixed_side(np.ones((2, 2), np.float32)), 0.1, ONE, start=np.ones((2, 2), np.float32))
 
 
 def test_a_vector_that_is_not_finite_is_refused() -> None:
