@@ -74,6 +74,7 @@ def _means(best: TopK, relevant: IndexLists, k: int, names: tuple[str, ...]) -> 
 RUNS = [
     Run("gowalla", {"loss": "ials"}, gowalla, of_gowalla),
     Run("gowalla", {"loss": "ials", "embedding_dim": 256}, gowalla, of_gowalla),
+    Run("gowalla", {"loss": "spectral", "embedding_dim": 512}, gowalla, of_gowalla),
     Run("ml-1m-ncf", {"loss": "ials"}, ncf_train, of_ncf),
     Run("ml-1m-ncf", {"loss": "ials", "embedding_dim": 192}, ncf_train, of_ncf),
 ]

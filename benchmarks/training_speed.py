@@ -18,8 +18,8 @@ from scipy import sparse
 from threadpoolctl import threadpool_limits
 
 from benchmarks.harness import PROJECT, report, run_cases
-from recsys_spark.models.alternating import SideBatches
 from recsys_spark.models.backend import keras
+from recsys_spark.models.closed_form import StepNumbers
 from recsys_spark.models.interactions import TrainingPairs, select_trained
 from recsys_spark.models.training import build_model
 from recsys_spark.sections import ModelSettings
@@ -74,7 +74,7 @@ def passes_of_project(pairs: TrainingPairs) -> Iterator[float]:
     model, _ = build_model(select_trained(pairs, 1, 1), settings, 0, None)
     while True:
         seconds = _Seconds()
-        model.fit(SideBatches(), epochs=1, verbose=0, shuffle=False, callbacks=[seconds])
+        model.fit(StepNumbers(2), epochs=1, verbose=0, shuffle=False, callbacks=[seconds])
         yield seconds.each[0]
 
 

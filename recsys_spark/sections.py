@@ -199,25 +199,28 @@ LEAST_IALS_L2 = 1e-5
 class ModelSettings(Section):
     """The embedding model and its training, on the driver."""
 
-    loss: Literal["ials", "bpr", "bce", "mse"] = Field(
+    loss: Literal["ials", "spectral", "bpr", "bce", "mse"] = Field(
         "ials",
-        description="`ials` ranks, by alternating least squares over all pairs, seen or not; `bpr` and `bce` rank, "
-        "against sampled negatives; `mse` predicts ratings, which the others ignore: to them a pair is seen or not.",
+        description="`ials` ranks, by alternating least squares over all pairs, seen or not; `spectral` ranks, by the "
+        "leading singular vectors of the normalised matrix, and needs many dimensions: 256 and more; `bpr` and `bce` "
+        "rank, against sampled negatives; `mse` predicts ratings, which the others ignore: to them a pair is seen or "
+        "not.",
     )
     embedding_dim: int = Field(64, ge=1, le=4096, description="Latent size of users and items.")
     epochs: int = Field(60, ge=1, description="Most epochs; early stopping usually ends before.")
     patience: int = Field(
         5, ge=1, description="Epochs without a validation NDCG@10 better by .0003 before training stops."
     )
-    batch_size: int = Field(2048, ge=1, description="Interactions in a step (not `ials`).")
+    batch_size: int = Field(2048, ge=1, description="Interactions in a step (`bpr`, `bce`, `mse`).")
     learning_rate: float = Field(
-        0.1, gt=0, description="Step size of Adagrad, which keeps one scale a row (not `ials`)."
+        0.1, gt=0, description="Step size of Adagrad, which keeps one scale a row (`bpr`, `bce`, `mse`)."
     )
     l2: float | None = Field(
         None,
         ge=0,
         description="L2 penalty on the vectors a sample touches, added to its loss; `ials`: times the pairs of a row, "
-        "`unobserved_weight` for each of the other side included. None: 0.03 for `mse`, 0.003 for `bpr`, else 0.01.",
+        "`unobserved_weight` for each of the other side included; `spectral` has none. None: 0.03 for `mse`, 0.003 for "
+        "`bpr`, else 0.01.",
     )
     unobserved_weight: float | None = Field(
         None,
@@ -247,7 +250,7 @@ class ModelSettings(Section):
     @property
     def l2_penalty(self) -> float:
         """The penalty in force, the default of the loss filled in."""
-        defaults = {"mse": 0.03, "bpr": 0.003, "bce": 0.01, "ials": 0.01}
+        defaults = {"mse": 0.03, "bpr": 0.003, "bce": 0.01, "ials": 0.01, "spectral": 0.0}
         return defaults[self.loss] if self.l2 is None else self.l2
 
 

@@ -132,7 +132,10 @@ def test_unknown_names_in_the_environment_are_refused(
         ("[model]\nepoch = 3\n", "model.epoch: unknown setting, got 3"),
         ("[model]\nepochs = 'many'\n", "model.epochs: Input should be a valid integer"),
         ("[model]\nepochs = 0\n", "model.epochs: Input should be greater than or equal to 1, got 0"),
-        ("[model]\nloss = 'hinge'\n", "model.loss: Input should be 'ials', 'bpr', 'bce' or 'mse', got 'hinge'"),
+        (
+            "[model]\nloss = 'hinge'\n",
+            "model.loss: Input should be 'ials', 'spectral', 'bpr', 'bce' or 'mse', got 'hinge'",
+        ),
         ("[items]\npath = '/x'\n", "items.id: Field required"),
         ("[spark]\ndriver_memory = '4 GB'\n", "spark.driver_memory: String should match pattern"),
         ("[feedback]\nrange = [5, 1]\n", "feedback: range must rise from lowest to highest, got [5.0, 1.0]"),

@@ -12,11 +12,10 @@ from scipy import sparse
 
 from recsys_spark.kernels.csr import CsrRows
 from recsys_spark.kernels.least_squares import fixed_side, solve_rows
-from recsys_spark.models.backend import keras, tf
-from recsys_spark.models.embedding import EmbeddingModel
+from recsys_spark.models.closed_form import ClosedFormModel
 from recsys_spark.models.interactions import TrainingPairs
 
-USERS, ITEMS = 0, 1
+USERS, ITEMS = 0, 1  # the steps of a pass
 UNOBSERVED_SHARE = 10.0
 
 
@@ -47,8 +46,8 @@ def balanced_weight(pairs: TrainingPairs) -> float:
     return min(1.0, UNOBSERVED_SHARE * len(pairs) / (pairs.n_users * pairs.n_items))
 
 
-class AlternatingModel(EmbeddingModel):
-    """An `EmbeddingModel` whose step solves one side's vectors, the other's fixed; biases are 0.
+class AlternatingModel(ClosedFormModel):
+    """An `EmbeddingModel` whose step solves one side's vectors, the other's fixed.
 
     Short rows in closed form, others by a few steps of conjugate gradient from where the last pass left them:
     `kernels.least_squares`.
@@ -58,40 +57,26 @@ class AlternatingModel(EmbeddingModel):
 
     def compile(self, loss: WholeDataLoss, pairs: TrainingPairs) -> None:  # type: ignore[override]
         """Set what a pass minimises, and over which pairs; 20 bytes a pair beside them."""
-        # Eagerly, because a step is one call of a kernel that is compiled already.
-        keras.Model.compile(self, optimizer=None, run_eagerly=True, jit_compile=False)
-        self._loss = keras.metrics.Mean(name="loss")
+        self.compile_without_optimizer()
         self._minimised = loss
         self._sides = {USERS: (self.users, self.items), ITEMS: (self.items, self.users)}
         by_user = CsrRows(pairs.indptr(), pairs.item_idx, np.ones(len(pairs), np.float32), pairs.n_items)
         self._rows = {USERS: by_user, ITEMS: transposed(by_user)}
 
     def train_step(self, batch: Any) -> dict[str, Any]:
-        """Solve the side that the batch, (1,), names; the loss is the mean of both, each with its own penalty."""
+        """Solve the side whose step the batch, (1,), numbers; the loss is the mean of both, each with its own penalty."""
         side = int(batch[0][0])  # Keras makes a tuple of what a batch is
         (solved, fixed), rows = self._sides[side], self._rows[side]
         penalties = self._minimised.penalties(rows)
         weight, other = self._minimised.unobserved_weight, fixed_side(fixed.vectors.numpy())
         vectors, shares = solve_rows(rows, other, weight, penalties, _processors(), solved.vectors.numpy())
-        solved.vectors.assign(vectors)
-        solved.biases.assign(np.zeros(rows.n_rows, np.float32))  # a start from another loss may have some
-        self._loss.update_state(tf.constant(shares.sum() / rows.nnz, tf.float32))
-        return {"loss": self._loss.result()}
+        self.take_over(solved, vectors)
+        return self.report_loss(float(shares.sum() / rows.nnz))
 
 
 def _processors() -> int:
     """Those that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-class SideBatches(keras.utils.PyDataset):  # type: ignore[misc]
-    """A pass: the users, then the items."""
-
-    def __len__(self) -> int:
-        return 2
-
-    def __getitem__(self, batch: int) -> NDArray[np.int32]:
-        return np.array([(USERS, ITEMS)[batch]], np.int32)
 
 
 def transposed(rows: CsrRows) -> CsrRows:

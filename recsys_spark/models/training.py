@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from recsys_spark.errors import RecsysError
-from recsys_spark.models.alternating import AlternatingModel, SideBatches, WholeDataLoss, balanced_weight
+from recsys_spark.models.alternating import AlternatingModel, WholeDataLoss, balanced_weight
 from recsys_spark.models.backend import keras
 from recsys_spark.models.batches import PairBatches
+from recsys_spark.models.closed_form import StepNumbers
 from recsys_spark.models.embedding import EmbeddingModel
 from recsys_spark.models.embeddings import Embeddings, untrained_embeddings
 from recsys_spark.models.interactions import TrainedPart, TrainingPairs, select_trained
@@ -20,6 +21,7 @@ from recsys_spark.models.losses import LOSSES
 from recsys_spark.models.negatives import NegativeSampler
 from recsys_spark.models.objectives import Objective
 from recsys_spark.models.optimizers import RowwiseAdagrad
+from recsys_spark.models.spectral import SpectralModel
 from recsys_spark.models.tables import collect_embeddings, start_tables
 from recsys_spark.models.validation import RankingValidation
 from recsys_spark.sections import ModelSettings
@@ -111,7 +113,12 @@ def build_model(
         solver = AlternatingModel(*sizes)
         solver.compile(WholeDataLoss(settings.unobserved_weight or balanced_weight(pairs), l2), pairs)
         start_tables(solver, part, seed, warm_start)
-        return solver, SideBatches()
+        return solver, StepNumbers(2)
+    if settings.loss == "spectral":
+        spectral = SpectralModel(*sizes)
+        spectral.compile(pairs)
+        start_tables(spectral, part, seed, warm_start)
+        return spectral, StepNumbers(1)
     loss = LOSSES[settings.loss]
     sampler = NegativeSampler(pairs, settings.negatives, seed) if loss.needs_negatives else None
     model = EmbeddingModel(*sizes)

@@ -5,7 +5,8 @@ import pytest
 from numpy.typing import NDArray
 
 from recsys_spark.kernels.csr import CsrRows
-from recsys_spark.models.alternating import AlternatingModel, SideBatches, WholeDataLoss, transposed
+from recsys_spark.models.alternating import AlternatingModel, WholeDataLoss, transposed
+from recsys_spark.models.closed_form import StepNumbers
 from recsys_spark.models.interactions import TrainingPairs
 from recsys_spark.models.training import fit_embeddings
 from recsys_spark.sections import LEAST_IALS_L2, ModelSettings
@@ -47,7 +48,7 @@ def test_passes_equal_those_in_float64() -> None:
     model.compile(LOSS, pairs)
     items = np.random.default_rng(0).standard_normal((20, 6)) / 10
     model.items.vectors.assign(items)
-    logs = model.fit(SideBatches(), epochs=3, verbose=0, shuffle=False).history["loss"]
+    logs = model.fit(StepNumbers(2), epochs=3, verbose=0, shuffle=False).history["loss"]
     for epoch in range(3):
         users = _solved(seen, items)
         after_users = _loss(seen, users, items, users, items, seen)
