@@ -13,13 +13,14 @@ def run(storage: RunStorage, settings: Settings) -> Facts:
     """Write `selection` (has not seen the hold-out) and `model` (has seen everything), and their users' blocks."""
     from recsys_spark import learning  # TensorFlow takes seconds to import; only this step needs it
 
-    start = learning.earlier_fit(storage, settings, "selection")
-    selection = learning.fit_selection(storage, settings, start)
-    learning.keep_fit(storage, settings, "selection", selection)
-    earlier = learning.earlier_fit(storage, settings, "model")
-    model = learning.fit_everything(storage, settings, earlier, selection.best_epoch)
-    learning.keep_fit(storage, settings, "model", model)
-    return learning.training_facts(selection, model, settings, is_warm=start is not None)
+    sample = learning.draw_users(storage, settings)
+    start = learning.earlier_fit(storage, settings, "selection", sample)
+    selection = learning.fit_selection(storage, settings, start, sample)
+    learning.keep_fit(storage, settings, "selection", selection, sample)
+    earlier = learning.earlier_fit(storage, settings, "model", sample)
+    model = learning.fit_everything(storage, settings, earlier, sample, selection.best_epoch)
+    learning.keep_fit(storage, settings, "model", model, sample)
+    return learning.training_facts(selection, model, settings, sample, is_warm=start is not None)
 
 
 if __name__ == "__main__":

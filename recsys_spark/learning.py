@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,12 +15,23 @@ from numpy.typing import NDArray
 
 from recsys_spark.audit import Facts
 from recsys_spark.blockwise.blocks import binary_cell
-from recsys_spark.models.embeddings import Embeddings
+from recsys_spark.blockwise.fold_in import distribute_fold_in, fold_in_users
+from recsys_spark.kernels.least_squares import WholeDataLoss
+from recsys_spark.models.embeddings import Embeddings, popularity_scores
 from recsys_spark.models.export import load_warm_start, save_embeddings
 from recsys_spark.models.interactions import NothingToTrainError, TrainingPairs
 from recsys_spark.models.training import EpochLog, Fit, fit_embeddings, untrained_fit
 from recsys_spark.progress import report_progress
-from recsys_spark.tables import INTERACTIONS, ITEMS, SELECTION_EMBEDDINGS, USER_EMBEDDINGS, USERS, Table
+from recsys_spark.scoring import blocks_of
+from recsys_spark.tables import (
+    INTERACTIONS,
+    ITEMS,
+    SELECTION_EMBEDDINGS,
+    USER_BLOCKS,
+    USER_EMBEDDINGS,
+    USERS,
+    Table,
+)
 
 if TYPE_CHECKING:
     from recsys_spark.config import Settings
@@ -31,28 +43,79 @@ FitName = Literal["model", "selection"]
 _TABLES: dict[FitName, Table] = {"model": USER_EMBEDDINGS, "selection": SELECTION_EMBEDDINGS}
 _FILE_BLOCKS = 256  # a reader of one block reads the footer of its file, which names each
 _SPLITS = ("train", "validation", "test")
+_SEEN: dict[FitName, tuple[str, ...]] = {"model": _SPLITS, "selection": ("train",)}
+_PAIR = ["user_idx", "item_idx", "rating"]
 
 
-def read_pairs(storage: RunStorage, splits: tuple[str, ...] = _SPLITS) -> TrainingPairs:
-    """The interactions of the given splits, on the driver: 12 bytes a pair, twice that while they are sorted."""
-    users, items, ratings = _pair_columns(storage.fetch(INTERACTIONS, storage.scratch), splits)
-    return TrainingPairs(users, items, ratings, storage.count(USERS), storage.count(ITEMS))
+@dataclass(frozen=True, eq=False)
+class UserSample:
+    """The users that are trained on when there are more than `model.max_trained_users`.
+
+    `places` (users,) int32: the place of each user among the `size` sampled ones, -1 for the others.
+    """
+
+    places: NDArray[np.int32]
+    size: int
 
 
-def _pair_columns(folder: Path, splits: tuple[str, ...]) -> tuple[NDArray[Any], ...]:
+def draw_users(storage: RunStorage, settings: Settings) -> UserSample | None:
+    """The users to train on; None for all of them. 13 bytes a user while they are drawn."""
+    n_users, size = storage.count(USERS), settings.model.max_trained_users
+    if size is None or size >= n_users:
+        return None
+    # A user keeps his number when others are appended, so the sample of the next night is nearly the same.
+    numbers = np.random.default_rng([settings.seed, 2]).random(n_users)
+    places = np.full(n_users, -1, np.int32)
+    places[np.sort(np.argpartition(numbers, size)[:size])] = np.arange(size, dtype=np.int32)
+    return UserSample(places, size)
+
+
+def read_pairs(
+    storage: RunStorage, splits: tuple[str, ...] = _SPLITS, sample: UserSample | None = None
+) -> TrainingPairs:
+    """The interactions of the given splits, on the driver: 12 bytes a pair, twice that while they are sorted.
+
+    Of a sample, the pairs of its users alone, who have their places in it for positions.
+    """
+    users, items, ratings = _pair_columns(storage.fetch(INTERACTIONS, storage.scratch), splits, sample)
+    return TrainingPairs(users, items, ratings, sample.size if sample else storage.count(USERS), storage.count(ITEMS))
+
+
+def _pair_columns(folder: Path, splits: tuple[str, ...], sample: UserSample | None) -> list[NDArray[Any]]:
     """The arrays of the pairs; Arrow's own copy ends with the call."""
-    in_splits = ds.field("split").isin(splits)
-    names = ["user_idx", "item_idx", "rating"]
-    pairs = ds.dataset(folder, format="parquet").to_table(columns=names, filter=in_splits)
-    return tuple(pairs.column(name).to_numpy() for name in names)
+    if sample is not None:
+        chunks: list[list[NDArray[Any]]] = [[], [], []]
+        for users, items, ratings in _scanned(folder, splits):
+            places = sample.places[users]
+            for chunk, array in zip(chunks, (places, items, ratings), strict=True):
+                chunk.append(array[places >= 0])
+        return [np.concatenate(chunk) for chunk in chunks]
+    pairs = ds.dataset(folder, format="parquet").to_table(columns=_PAIR, filter=ds.field("split").isin(splits))
+    return [pairs.column(name).to_numpy() for name in _PAIR]
 
 
-def fit_selection(storage: RunStorage, settings: Settings, start: Embeddings | None) -> Fit:
+def _scanned(folder: Path, splits: tuple[str, ...]) -> Iterator[list[NDArray[Any]]]:
+    """The arrays of the pairs, some at a time; at least once."""
+    batches = ds.dataset(folder, format="parquet").to_batches(columns=_PAIR, filter=ds.field("split").isin(splits))
+    yield [np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32)]
+    for batch in batches:
+        yield [batch.column(name).to_numpy() for name in _PAIR]
+
+
+def _popularity(storage: RunStorage, splits: tuple[str, ...]) -> NDArray[np.float32]:
+    """The popularity of the items with all users, (items,)."""
+    counts = np.zeros(storage.count(ITEMS), np.int64)
+    for _, items, _ in _scanned(storage.fetch(INTERACTIONS, storage.scratch), splits):
+        counts += np.bincount(items, minlength=len(counts))
+    return popularity_scores(counts)
+
+
+def fit_selection(storage: RunStorage, settings: Settings, start: Embeddings | None, sample: UserSample | None) -> Fit:
     """Fit the train split; early stopping watches the NDCG of the validation split.
 
     Where the hold-out leaves no user or item enough to be trained on, the fit knows popularity alone.
     """
-    train, validation = read_pairs(storage, ("train",)), read_pairs(storage, ("validation",))
+    train, validation = read_pairs(storage, _SEEN["selection"], sample), read_pairs(storage, ("validation",), sample)
     try:
         return fit_embeddings(
             train,
@@ -66,10 +129,12 @@ def fit_selection(storage: RunStorage, settings: Settings, start: Embeddings | N
         return untrained_fit(train, settings.model)
 
 
-def fit_everything(storage: RunStorage, settings: Settings, start: Embeddings | None, epochs: int) -> Fit:
+def fit_everything(
+    storage: RunStorage, settings: Settings, start: Embeddings | None, sample: UserSample | None, epochs: int
+) -> Fit:
     """Fit all splits, for as many epochs as the selection fit found best."""
     return fit_embeddings(
-        read_pairs(storage),
+        read_pairs(storage, _SEEN["model"], sample),
         settings.model,
         settings.seed,
         epochs=epochs,
@@ -78,14 +143,33 @@ def fit_everything(storage: RunStorage, settings: Settings, start: Embeddings | 
     )
 
 
-def keep_fit(storage: RunStorage, settings: Settings, name: FitName, fit: Fit) -> None:
-    """Store a fit with the run: its arrays as a folder, its users' side as blocks that match `user_blocks`."""
+def keep_fit(storage: RunStorage, settings: Settings, name: FitName, fit: Fit, sample: UserSample | None) -> None:
+    """Store a fit with the run: its arrays as a folder, its users' side as blocks that match `user_blocks`.
+
+    The fit of a sample is stored without users; the executors fold all of them in.
+    """
+    embeddings = fit.embeddings
+    if sample is not None:
+        embeddings = replace(embeddings.without_users(), popularity=_popularity(storage, _SEEN[name]))
     folder = storage.scratch / f"{name}-export"
-    save_embeddings(folder, fit.embeddings, settings.model, settings.seed, fit.best_epoch)
+    save_embeddings(folder, embeddings, settings.model, settings.seed, fit.best_epoch)
     storage.upload(folder, name)
+    if sample is not None and fit.whole_data_loss is not None:
+        _fold_in(storage, settings, name, embeddings, fit.whole_data_loss)
+        return
     blocks = storage.scratch / f"{name}-blocks"
-    write_user_blocks(fit.embeddings, settings.matrix.block_users, blocks)
+    write_user_blocks(embeddings, settings.matrix.block_users, blocks)
     storage.write_files(_TABLES[name], blocks)
+
+
+def _fold_in(
+    storage: RunStorage, settings: Settings, name: FitName, embeddings: Embeddings, loss: WholeDataLoss
+) -> None:
+    vectors, is_trained = embeddings.item_vectors, embeddings.is_trained_item
+    scratch, least = storage.scratch / f"{name}-fold-in", settings.model.min_user_interactions
+    fold_in = distribute_fold_in(storage.spark, vectors, is_trained, loss, least, scratch)
+    blocks, table = blocks_of(storage, USER_BLOCKS), _TABLES[name]
+    storage.write_mapped(table, fold_in_users(blocks, fold_in, embeddings.n_items, name == "selection", table))
 
 
 def write_user_blocks(embeddings: Embeddings, block_users: int, folder: Path) -> None:
@@ -103,8 +187,8 @@ def write_user_blocks(embeddings: Embeddings, block_users: int, folder: Path) ->
                 writer.write_batch(pa.record_batch(cells, schema=schema))
 
 
-def training_facts(selection: Fit, final: Fit, settings: Settings, is_warm: bool) -> Facts:
-    """What the run keeps of the training: losses, validation, epochs."""
+def training_facts(selection: Fit, final: Fit, settings: Settings, sample: UserSample | None, is_warm: bool) -> Facts:
+    """What the run keeps of the training: losses, validation, epochs, and of a sample its size."""
     best = selection.history[selection.best_epoch - 1] if selection.history else None
     return {
         "loss": settings.model.loss,
@@ -115,19 +199,22 @@ def training_facts(selection: Fit, final: Fit, settings: Settings, is_warm: bool
         "validation_ndcg": best.validation_ndcg if best else None,
         "popularity_ndcg": selection.popularity_ndcg,
         "refit_epochs": len(final.history),
+        "sampled_users": sample.size if sample else None,
         "trained_users": int(final.embeddings.is_trained_user.sum()),
         "trained_items": int(final.embeddings.is_trained_item.sum()),
     }
 
 
-def earlier_fit(storage: RunStorage, settings: Settings, name: FitName) -> Embeddings | None:
+def earlier_fit(storage: RunStorage, settings: Settings, name: FitName, sample: UserSample | None) -> Embeddings | None:
     """The same fit of the run before, to start from; None without one, or when it is of another kind.
 
-    A selection fit continues only a selection fit: what it is measured on was never trained.
+    A selection fit continues only a selection fit: what it is measured on was never trained. A sample continues with
+    the items: its users' vectors follow from them in the first step.
     """
     if not settings.model.warm_start or storage.parent is None or not storage.exists(name, storage.parent):
         return None
-    return load_warm_start(storage.download(name, storage.scratch, storage.parent), settings.model)
+    start = load_warm_start(storage.download(name, storage.scratch, storage.parent), settings.model)
+    return start if start is None or sample is None else start.without_users()
 
 
 def _reporter(title: str, epochs: int) -> Callable[[EpochLog], None]:

@@ -19,6 +19,7 @@ from recsys_spark.blockwise.neighbors import BLOCKS_AT_ONCE, MOST_NEIGHBORS_AT_O
 from recsys_spark.blockwise.plan import TASKS_A_CORE
 from recsys_spark.kernels.csr import CsrRows
 from recsys_spark.kernels.distances import nearest_rows
+from recsys_spark.kernels.layout import EXTRA_COLUMNS
 from recsys_spark.kernels.scoring import score_top_k
 from recsys_spark.storage.filesystem import names_local_folder
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 WORKER_BYTES = 160 << 20  # Python with NumPy, Numba, pandas and PyArrow, and the compiled kernels
 BATCH_BYTES = 64 << 20  # the most that Spark hands over at once, where it reads the blocks
 WRITER_BYTES = 64 << 20  # a row group and what it is encoded from
-VECTOR_EXTRAS = 3  # two biases and the popularity
 CALIBRATION_S = 1.0  # for each of the two kernels
 _CALIBRATION_USERS, _CALIBRATION_ITEMS, _CALIBRATION_CANDIDATES = 512, 20_000, 8_192
 
@@ -85,7 +85,10 @@ def _budgets(settings: Settings, plan: StepPlan) -> Iterator[tuple[str, float, f
     budget, hours = settings.plan, (plan.seconds or 0.0) / 3600.0
     remedy = "make matrix.block_users smaller, or the budget larger"
     yield "worker_memory_mb", plan.worker_bytes / 2**20, budget.worker_memory_mb, "MB a worker", remedy
-    remedy = "make model.embedding_dim smaller, or raise model.min_user_interactions and model.min_item_interactions"
+    remedy = (
+        "set model.max_trained_users, make model.embedding_dim smaller, or raise model.min_user_interactions and "
+        "model.min_item_interactions"
+    )
     yield "driver_memory_mb", plan.driver_bytes / 2**20, budget.driver_memory_mb, "MB on the driver", remedy
     remedy = "give the hosts more disk"
     yield "disk_gb", plan.handed_out_bytes / 2**30, budget.disk_gb, "GB of disk on each host", remedy
@@ -96,9 +99,9 @@ def worker_bytes_of_scoring(
     block_users: int, dims: int, interactions_a_user: float, k: int, users_a_task: float, is_local: bool
 ) -> int:
     """Private memory of a worker that scores blocks; what grows with the users of a task is bounded."""
-    block = block_users * (29 * interactions_a_user + 16 * (dims + VECTOR_EXTRAS) + 12 * k)
+    block = block_users * (29 * interactions_a_user + 16 * (dims + EXTRA_COLUMNS) + 12 * k)
     # On local roots a task reads the blocks themselves, one at a time.
-    a_user = 0.0 if is_local else 5 * interactions_a_user + 4 * (dims + VECTOR_EXTRAS)
+    a_user = 0.0 if is_local else 5 * interactions_a_user + 4 * (dims + EXTRA_COLUMNS)
     batch, writer = min(BATCH_BYTES, users_a_task * a_user), min(WRITER_BYTES, users_a_task * 48 * k)
     return int(WORKER_BYTES + batch + writer + (4 << 20) + block)
 
@@ -139,9 +142,8 @@ def _steps(settings: Settings, workload: Workload, speeds: Speeds, cores: int) -
         )
         seconds = users**2 * speeds.distance_s / cores
         yield StepPlan("neighbors", tasks, shards, 8 * pairs + 8 * users, worker, 16 * users, seconds)
-    model = 3 * 4 * (users + items) * (dims + VECTOR_EXTRAS)
-    yield StepPlan("train", 0, 0, 0, 0, 36 * pairs + model, None)
-    vectors = 4 * items * (dims + VECTOR_EXTRAS)
+    yield StepPlan("train", 0, 0, 0, 0, _driver_bytes_of_training(settings, workload), None)
+    vectors = 4 * items * (dims + EXTRA_COLUMNS)
     a_user, k = workload.interactions_a_user, settings.recommend.top_k
     worker = worker_bytes_of_scoring(block_users, dims, a_user, k, users / tasks, is_local)
     shards = max(1, math.ceil(vectors / shard_bytes))
@@ -156,6 +158,14 @@ def _steps(settings: Settings, workload: Workload, speeds: Speeds, cores: int) -
             yield StepPlan(f"similar {name}", tasks, shards, embedded, worker, embedded, seconds)
 
 
+def _driver_bytes_of_training(settings: Settings, workload: Workload) -> int:
+    users, most = workload.users, settings.model.max_trained_users
+    trained = users if most is None else min(users, most)
+    model = 3 * 4 * (trained + workload.items) * (settings.model.embedding_dim + EXTRA_COLUMNS)
+    drawing = 13 * users if trained < users else 0
+    return int(36 * workload.interactions_a_user * trained) + model + drawing
+
+
 def _ways_to_save(step: str) -> str:
     ways = {
         "neighbors": "the work grows with the square of the users; set neighbors.enabled = false",
@@ -166,7 +176,7 @@ def _ways_to_save(step: str) -> str:
 
 
 def _score_seconds(settings: Settings, workload: Workload, random: np.random.Generator) -> float:
-    dims = settings.model.embedding_dim + VECTOR_EXTRAS
+    dims = settings.model.embedding_dim + EXTRA_COLUMNS
     n_items = min(max(workload.items, 1), _CALIBRATION_ITEMS)
     users, items = (random.standard_normal((rows, dims), np.float32) for rows in (_CALIBRATION_USERS, n_items))
     k = min(settings.recommend.top_k, n_items)

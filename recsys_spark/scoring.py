@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_spark.blockwise.blocks import array_of, read_blocks
 from recsys_spark.blockwise.items import distribute_ids, distribute_items
 from recsys_spark.blockwise.neighbors import Similarity, attach_neighbors, find_neighbors, neighbor_count
-from recsys_spark.blockwise.plan import BlockMap, Blocks, MovedBlocks
+from recsys_spark.blockwise.plan import Block, BlockMap, Blocks, MovedBlocks
 from recsys_spark.blockwise.scorers import EmbeddingScorer, ItemVectors, NeighborScorer, PopularityScorer, Scorer
 from recsys_spark.blockwise.similar import EmbeddedEntities, distribute_entities
 from recsys_spark.blockwise.stored import stored_blocks
 from recsys_spark.blockwise.user_rows import RowSource, distribute_item_ranges, distribute_user_rows
-from recsys_spark.models.embeddings import COLUMNS_APART, Embeddings
+from recsys_spark.kernels.layout import COLUMNS_APART
+from recsys_spark.models.embeddings import Embeddings
 from recsys_spark.models.export import load_embeddings, read_manifest
 from recsys_spark.tables import ITEMS, SELECTION_EMBEDDINGS, USER_BLOCKS, USER_EMBEDDINGS, USER_NEIGHBORS, USERS, Table
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 Fit = Literal["model", "selection"]
 """`model`: learned from everything, for the lists; `selection`: has not seen the hold-out, for the metrics."""
 
+_TRAINED = ("block_id", "is_trained")
 _EMBEDDINGS = {"model": USER_EMBEDDINGS, "selection": SELECTION_EMBEDDINGS}
 
 
@@ -74,14 +77,36 @@ def published_items(storage: RunStorage, settings: Settings) -> tuple[ItemVector
 
 def embedded_users(storage: RunStorage, settings: Settings) -> EmbeddedEntities:
     """The users that have an embedding, distributed."""
-    model = _model(storage, "model")
-    return _distribute_embedded(storage, settings, USERS, model.user_vectors, model.is_trained_user)
+    vectors, is_trained = _stored_users(storage, settings.model.embedding_dim)
+    return _distribute_embedded(storage, settings, USERS, vectors, is_trained)
+
+
+def _stored_users(storage: RunStorage, dims: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """The vectors of the users that have one, (trained users, dims) in a mapped file, and who has, (users,)."""
+    folder = storage.fetch(USER_EMBEDDINGS, storage.scratch)
+    flags = {block.column("block_id")[0].as_py(): _is_trained(block) for block in read_blocks(folder, _TRAINED)}
+    first = dict(zip(sorted(flags), np.cumsum([0, *(flags[block].sum() for block in sorted(flags))]), strict=False))
+    is_trained = np.concatenate([flags[block] for block in sorted(flags)])
+    path, shape = storage.scratch / "user-vectors.npy", (int(is_trained.sum()), dims)
+    if shape[0] == 0:
+        return np.zeros(shape, np.float32), is_trained
+    vectors = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+    for block in read_blocks(folder, (*_TRAINED, "vectors")):
+        known, start = _is_trained(block), first[block.column("block_id")[0].as_py()]
+        columns = array_of(block, "vectors", np.float32).reshape(len(known), -1)
+        vectors[start : start + int(known.sum())] = columns[known, :dims]
+    return vectors, is_trained
+
+
+def _is_trained(block: Block) -> NDArray[np.bool_]:
+    return array_of(block, "is_trained", np.uint8).astype(bool)
 
 
 def embedded_items(storage: RunStorage, settings: Settings) -> EmbeddedEntities:
     """The items that have an embedding, distributed."""
     model = _model(storage, "model")
-    return _distribute_embedded(storage, settings, ITEMS, model.item_vectors, model.is_trained_item)
+    is_trained = model.is_trained_item
+    return _distribute_embedded(storage, settings, ITEMS, model.item_vectors[is_trained], is_trained)
 
 
 def _distribute_embedded(
@@ -89,7 +114,7 @@ def _distribute_embedded(
 ) -> EmbeddedEntities:
     scratch, name = storage.scratch / f"similar-{table.name}", table.name.removesuffix("s")
     ids = distribute_ids(storage.spark, storage.fetch(table, storage.scratch), name, scratch, kept=is_trained)
-    return distribute_entities(storage.spark, vectors[is_trained], ids, scratch, _shard_bytes(settings))
+    return distribute_entities(storage.spark, vectors, ids, scratch, _shard_bytes(settings))
 
 
 def _model(storage: RunStorage, fit: Fit) -> Embeddings:

@@ -235,6 +235,12 @@ class ModelSettings(Section):
     min_item_interactions: int = Field(
         1, ge=1, description="Items with fewer are not trained and not recommended by the model."
     )
+    max_trained_users: int | None = Field(
+        None,
+        ge=1,
+        description="Most users the driver trains on, drawn by the seed (`ials`); then the vectors of all users follow "
+        "from their interactions, on the executors. None: train on all users.",
+    )
     validation_users: int = Field(20_000, ge=1, description="Most users whose validation NDCG steers early stopping.")
     warm_start: bool = Field(True, description="Start from the embeddings of the run before when there is one.")
 
@@ -245,6 +251,8 @@ class ModelSettings(Section):
                 f"l2 must be at least {LEAST_IALS_L2} for loss 'ials', got {self.l2}: "
                 "with less, users with few items have no one solution in float32"
             )
+        if self.max_trained_users is not None and self.loss != "ials":
+            raise ValueError(f"max_trained_users needs loss 'ials', which can fold users in, got {self.loss!r}")
         return self
 
     @property

@@ -161,6 +161,7 @@ USER_EMBEDDINGS = Table(
     "The users' side of the model in blocks that match `user_blocks`.",
     _EMBEDDING_COLUMNS,
     key=("block_id",),
+    group_rows=1,
 )
 
 SELECTION_EMBEDDINGS = Table(
@@ -168,6 +169,7 @@ SELECTION_EMBEDDINGS = Table(
     "The users' side of the fit that has not seen the hold-out: what the metrics are measured with.",
     _EMBEDDING_COLUMNS,
     key=("block_id",),
+    group_rows=1,
 )
 
 RECOMMENDATIONS = Table(

@@ -133,6 +133,10 @@ def test_unknown_names_in_the_environment_are_refused(
         ("[model]\nepochs = 'many'\n", "model.epochs: Input should be a valid integer"),
         ("[model]\nepochs = 0\n", "model.epochs: Input should be greater than or equal to 1, got 0"),
         (
+            "[model]\nloss = 'bpr'\nmax_trained_users = 9\n",
+            "model: max_trained_users needs loss 'ials', which can fold users in, got 'bpr'",
+        ),
+        (
             "[model]\nloss = 'hinge'\n",
             "model.loss: Input should be 'ials', 'spectral', 'bpr', 'bce' or 'mse', got 'hinge'",
         ),

@@ -37,6 +37,9 @@ def test_a_plan_by_hand() -> None:
     assert recommend.shards == 3
     assert plan_of("train", plans).driver_bytes == 36 * 20_000_000 + 12 * 1_100_000 * 64
     assert plan_of("similar users", plans).seconds == pytest.approx(20.0)
+    chosen = settings(model={"embedding_dim": 61, "max_trained_users": 100_000})
+    plans = plan_night(chosen, Workload(1_000_000, 100_000, 20_000_000), SPEEDS, cores=50)
+    assert plan_of("train", plans).driver_bytes == 36 * 2_000_000 + 12 * 200_000 * 64 + 13 * 1_000_000
 
 
 def test_steps_that_are_off_are_not_planned() -> None:
@@ -61,7 +64,7 @@ def test_workers_need_no_more_for_more_users() -> None:
             {"worker_memory_mb": 100},
             r"recommend needs \d+\.\d MB a worker, over plan.worker_memory_mb = 100: make mat",
         ),
-        ({"driver_memory_mb": 10}, "train needs .* MB on the driver, over plan.driver_memory_mb = 10: make model.emb"),
+        ({"driver_memory_mb": 10}, "train needs .* MB on the driver, over plan.driver_memory_mb = 10: set model.max"),
         ({"disk_gb": 0.1}, "neighbors needs 0.2 GB of disk on each host, over plan.disk_gb = 0.1"),
         (
             {"max_hours": 0.01},

@@ -27,11 +27,13 @@ class WrittenPart(NamedTuple):
     bytes: int
 
 
-def write_part(batches: Iterator[pa.RecordBatch], folder: Path, names: Names) -> Iterator[pa.RecordBatch]:
+def write_part(
+    batches: Iterator[pa.RecordBatch], folder: Path, names: Names, row_group_bytes: int = ROW_GROUP_BYTES
+) -> Iterator[pa.RecordBatch]:
     """Write the batches of this attempt of a task into one file; give a row of `WRITTEN`, or none without a batch.
 
     The folder is not made: an attempt that begins after it was removed fails, and disturbs nobody.
-    Memory: a row group, which is closed when it passes 16 MB, and its strings.
+    Memory: a row group, which is closed when it passes `row_group_bytes`, and its strings.
     """
     context = TaskContext.get()
     number = 0 if context is None else context.partitionId()
@@ -39,7 +41,7 @@ def write_part(batches: Iterator[pa.RecordBatch], folder: Path, names: Names) ->
         raise not_shared(folder)
     path = folder / f"part-{number:05d}-{secrets.token_hex(8)}.snappy.parquet"
     rows = 0
-    for positions in _row_groups(batches):
+    for positions in _row_groups(batches, row_group_bytes):
         group = with_dictionaries(positions, names)
         if rows == 0:
             writer = _open_writer(path, group.schema)
@@ -71,11 +73,11 @@ def _repeating(schema: pa.Schema) -> list[str]:
     return [name for name in is_text if is_text[name]] + [f"{field.name}.list.element" for field in in_lists]
 
 
-def _row_groups(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
+def _row_groups(batches: Iterator[pa.RecordBatch], least_bytes: int) -> Iterator[pa.Table]:
     held: list[pa.RecordBatch] = []
     for batch in batches:
         held.append(batch)
-        if sum(each.nbytes for each in held) >= ROW_GROUP_BYTES:
+        if sum(each.nbytes for each in held) >= least_bytes:
             yield pa.Table.from_batches(held)
             held = []
     if sum(each.num_rows for each in held):

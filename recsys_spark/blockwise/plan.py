@@ -22,7 +22,7 @@ from pyspark.sql.types import ArrayType, StructType
 from threadpoolctl import threadpool_limits
 
 from recsys_spark.blockwise.naming import Names, with_names
-from recsys_spark.blockwise.parts import WRITTEN, WrittenPart, write_part
+from recsys_spark.blockwise.parts import ROW_GROUP_BYTES, WRITTEN, WrittenPart, write_part
 
 Block: TypeAlias = pa.RecordBatch
 """One row of a block table; read its binary cells with `array_of` of `blockwise.blocks`."""
@@ -70,7 +70,8 @@ class BlockMap:
 
     `columns` are those of the blocks that it reads: others do not travel. `work` is pickled to the workers, so it holds
     names of distributed files and plain values, no arrays. In the columns that `names` has, it gives lists of positions
-    in a distributed file of strings, and the table holds the strings.
+    in a distributed file of strings, and the table holds the strings. With `are_rows_apart`, files have a row group for
+    what each call of `work` gives: for tables of which tasks read a block at a time.
     """
 
     blocks: Blocks
@@ -79,6 +80,7 @@ class BlockMap:
     schema: StructType
     at_once: int = 1
     names: Names = field(default_factory=dict)
+    are_rows_apart: bool = False
 
     def frame(self) -> DataFrame:
         """The table as a frame: a map-only stage, without a shuffle of what the work gives."""
@@ -96,10 +98,10 @@ class BlockMap:
         Each attempt of a task writes a file with a name of its own, and Spark reports one attempt a task: files of
         attempts that failed, were overtaken or came too late are in the folder too, and are not given.
         """
-        results, names = self._results(), self.names
+        results, names, are_rows_apart = self._results(), self.names, self.are_rows_apart
 
         def write(batches: Batches) -> Batches:
-            yield from write_part(results(batches), folder, names)
+            yield from write_part(results(batches), folder, names, 0 if are_rows_apart else ROW_GROUP_BYTES)
 
         rows = self.blocks.rows(self.columns).mapInArrow(write, WRITTEN).collect()
         return [WrittenPart(row["name"], row["rows"], row["bytes"]) for row in rows]

@@ -5,6 +5,7 @@ Hu, Koren, Volinsky, "Collaborative Filtering for Implicit Feedback Datasets", I
 """
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +26,25 @@ LAPACK_ROWS = 24  # a call of LAPACK costs more than a smaller matrix
 BLAS_ROWS = 12  # nor is one of BLAS worth it for fewer
 
 Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class WholeDataLoss:
+    """What a pass minimises over all user-item pairs, seen or not.
+
+        sum_seen (1 - s)^2 + unobserved_weight sum_all s^2 + sum_rows penalty |x|^2
+
+    with s the product of two vectors, and l2 (n + unobserved_weight x rows of the other side) the penalty of a row with
+    n pairs. Rendle et al., "Revisiting the Performance of iALS on Item Recommendation Benchmarks", RecSys 2022, nu = 1.
+    """
+
+    unobserved_weight: float
+    l2: float
+
+    def penalties(self, rows: CsrRows) -> NDArray[np.float32]:
+        """The penalty of each row, (rows,)."""
+        counts = np.diff(rows.indptr)
+        return (self.l2 * (counts + self.unobserved_weight * rows.n_columns)).astype(np.float32)
 
 
 class FixedSide(NamedTuple):

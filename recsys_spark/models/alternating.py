@@ -3,39 +3,18 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse
 
 from recsys_spark.kernels.csr import CsrRows
-from recsys_spark.kernels.least_squares import fixed_side, solve_rows
+from recsys_spark.kernels.least_squares import WholeDataLoss, fixed_side, solve_rows
 from recsys_spark.models.closed_form import ClosedFormModel
 from recsys_spark.models.interactions import TrainingPairs
 
 USERS, ITEMS = 0, 1  # the steps of a pass
 UNOBSERVED_SHARE = 10.0
-
-
-@dataclass(frozen=True)
-class WholeDataLoss:
-    """What a pass minimises over all user-item pairs, seen or not.
-
-        sum_seen (1 - s)^2 + unobserved_weight sum_all s^2 + sum_rows penalty |x|^2
-
-    with s the product of two vectors, and l2 (n + unobserved_weight x rows of the other side) the penalty of a row with
-    n pairs. Rendle et al., "Revisiting the Performance of iALS on Item Recommendation Benchmarks", RecSys 2022, nu = 1.
-    """
-
-    unobserved_weight: float
-    l2: float
-
-    def penalties(self, rows: CsrRows) -> NDArray[np.float32]:
-        """The penalty of each row, (rows,)."""
-        counts = np.diff(rows.indptr)
-        return (self.l2 * (counts + self.unobserved_weight * rows.n_columns)).astype(np.float32)
 
 
 def balanced_weight(pairs: TrainingPairs) -> float:
@@ -58,17 +37,17 @@ class AlternatingModel(ClosedFormModel):
     def compile(self, loss: WholeDataLoss, pairs: TrainingPairs) -> None:  # type: ignore[override]
         """Set what a pass minimises, and over which pairs; 20 bytes a pair beside them."""
         self.compile_without_optimizer()
-        self._minimised = loss
+        self.minimised = loss
         self._sides = {USERS: (self.users, self.items), ITEMS: (self.items, self.users)}
         by_user = CsrRows(pairs.indptr(), pairs.item_idx, np.ones(len(pairs), np.float32), pairs.n_items)
         self._rows = {USERS: by_user, ITEMS: transposed(by_user)}
 
     def train_step(self, batch: Any) -> dict[str, Any]:
-        """Solve the side whose step the batch, (1,), numbers; the loss is the mean of both, each with its own penalty."""
+        """Solve the side whose step the batch, (1,), numbers; the loss is the mean of both, each with its penalty."""
         side = int(batch[0][0])  # Keras makes a tuple of what a batch is
         (solved, fixed), rows = self._sides[side], self._rows[side]
-        penalties = self._minimised.penalties(rows)
-        weight, other = self._minimised.unobserved_weight, fixed_side(fixed.vectors.numpy())
+        penalties = self.minimised.penalties(rows)
+        weight, other = self.minimised.unobserved_weight, fixed_side(fixed.vectors.numpy())
         vectors, shares = solve_rows(rows, other, weight, penalties, _processors(), solved.vectors.numpy())
         self.take_over(solved, vectors)
         return self.report_loss(float(shares.sum() / rows.nnz))

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
-Flags = NDArray[np.bool_]
+from recsys_spark.kernels.layout import Flags, Floats, item_columns, user_columns
 
-# Finite, because the fallback multiplies it by 0; so low that no trained item ever ranks behind it.
-UNTRAINED_SCORE = np.float32(-1e30)
-
-COLUMNS_APART = 2
-"""The last columns of `scoring_vectors`: what is the same for all items, and popularity, which others pick."""
+_OF_USERS = ("user_vectors", "user_biases", "is_trained_user", "user_squares")
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,31 +62,23 @@ class Embeddings:
     def scoring_vectors(self) -> tuple[Floats, Floats]:
         """Matrices (m, d + 3) and (n, d + 3), float32, whose product holds every user's score of every item.
 
-        The columns pair up as: vector with vector, 1 with item bias, offset + user bias with 1, and 0 with
-        popularity. A user that is not trained has 1 with popularity and 0 elsewhere, so his scores are the items'
-        popularity. A trained user scores items that are not trained about `UNTRAINED_SCORE`: far below all others.
+        `kernels.layout` says what their columns are.
         """
         return self.user_matrix(), self.item_matrix()
 
     def user_matrix(self) -> Floats:
         """The users' side of `scoring_vectors`, (m, d + 3)."""
-        d, is_trained = self.embedding_dim, self.is_trained_user
-        matrix = np.zeros((self.n_users, d + 3), dtype=np.float32)
-        np.multiply(self.user_vectors, is_trained[:, None], out=matrix[:, :d])
-        matrix[:, d] = is_trained
-        matrix[:, d + 1] = (self.user_biases + np.float32(self.offset)) * is_trained
-        matrix[:, d + 2] = ~is_trained
-        return matrix
+        constants = self.user_biases + np.float32(self.offset)
+        return user_columns(self.user_vectors, constants, self.is_trained_user)
 
     def item_matrix(self) -> Floats:
         """The items' side of `scoring_vectors`, (n, d + 3)."""
-        d, is_trained = self.embedding_dim, self.is_trained_item
-        matrix = np.zeros((self.n_items, d + 3), dtype=np.float32)
-        np.multiply(self.item_vectors, is_trained[:, None], out=matrix[:, :d])
-        matrix[:, d] = np.where(is_trained, self.item_biases, UNTRAINED_SCORE)
-        matrix[:, d + 1] = 1
-        matrix[:, d + 2] = self.popularity
-        return matrix
+        return item_columns(self.item_vectors, self.item_biases, self.popularity, self.is_trained_item)
+
+    def without_users(self) -> Embeddings:
+        """The same of no user at all."""
+        none = {name: getattr(self, name)[:0] for name in _OF_USERS}
+        return replace(self, **none)
 
 
 def untrained_embeddings(n_users: int, embedding_dim: int, item_counts: NDArray[np.int64]) -> Embeddings:

@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_spark.kernels.layout import Flags, Floats
 from recsys_spark.models.embedding import EmbeddingModel, EmbeddingTower
-from recsys_spark.models.embeddings import Embeddings, Flags, Floats, popularity_scores
+from recsys_spark.models.embeddings import Embeddings, popularity_scores
 from recsys_spark.models.interactions import TrainedPart
 from recsys_spark.models.optimizers import RowwiseAdagrad
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from recsys_spark.errors import RecsysError
-from recsys_spark.models.alternating import AlternatingModel, WholeDataLoss, balanced_weight
+from recsys_spark.kernels.least_squares import WholeDataLoss
+from recsys_spark.models.alternating import AlternatingModel, balanced_weight
 from recsys_spark.models.backend import keras
 from recsys_spark.models.batches import PairBatches
 from recsys_spark.models.closed_form import StepNumbers
@@ -45,12 +46,14 @@ class Fit:
     """A trained model. `best_epoch`, from 1, is the one the embeddings are of.
 
     `popularity_ndcg` is NDCG@10 of the most popular items for the users whose validation NDCG is in `history`.
+    `whole_data_loss` is what `ials` minimised: with the items' vectors it gives those of any user.
     """
 
     embeddings: Embeddings
     history: tuple[EpochLog, ...]
     best_epoch: int
     popularity_ndcg: float | None
+    whole_data_loss: WholeDataLoss | None = None
 
 
 def fit_embeddings(
@@ -94,13 +97,15 @@ def fit_embeddings(
         tuple(epoch_logger.history),
         best_epoch,
         referee.popularity_ndcg() if referee else None,
+        model.minimised if isinstance(model, AlternatingModel) else None,
     )
 
 
 def untrained_fit(pairs: TrainingPairs, settings: ModelSettings) -> Fit:
     """A fit that knows popularity alone, for pairs of which none can be trained; its epochs are those asked for."""
     embeddings = untrained_embeddings(pairs.n_users, settings.embedding_dim, pairs.item_counts())
-    return Fit(embeddings, (), settings.epochs, None)
+    loss = WholeDataLoss(1.0, settings.l2_penalty) if settings.loss == "ials" else None
+    return Fit(embeddings, (), settings.epochs, None, loss)
 
 
 def build_model(

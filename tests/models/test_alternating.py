@@ -5,7 +5,8 @@ import pytest
 from numpy.typing import NDArray
 
 from recsys_spark.kernels.csr import CsrRows
-from recsys_spark.models.alternating import AlternatingModel, WholeDataLoss, transposed
+from recsys_spark.kernels.least_squares import WholeDataLoss
+from recsys_spark.models.alternating import AlternatingModel, transposed
 from recsys_spark.models.closed_form import StepNumbers
 from recsys_spark.models.interactions import TrainingPairs
 from recsys_spark.models.training import fit_embeddings

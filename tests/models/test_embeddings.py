@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from recsys_spark.kernels.layout import UNTRAINED_SCORE
 from recsys_spark.models.embedding import EmbeddingModel
-from recsys_spark.models.embeddings import UNTRAINED_SCORE, Embeddings, popularity_scores
+from recsys_spark.models.embeddings import Embeddings, popularity_scores
 
 
 def random_embeddings(n_users: int, n_items: int, embedding_dim: int, seed: int = 0) -> Embeddings:

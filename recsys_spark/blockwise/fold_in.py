@@ -1,0 +1,90 @@
+"""Users' embeddings from their interactions and the items' embeddings: also of users that training never saw."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyspark.sql import SparkSession
+
+from recsys_spark.blockwise.blocks import binary_cell, single_blocks, training_rows
+from recsys_spark.blockwise.files import MappedArray, distribute_array, save_arrays
+from recsys_spark.blockwise.plan import BlockMap, Blocks
+from recsys_spark.blockwise.user_rows import ROW_COLUMNS
+from recsys_spark.kernels.csr import CsrRows
+from recsys_spark.kernels.layout import user_columns
+from recsys_spark.kernels.least_squares import FixedSide, WholeDataLoss, fixed_side, solve_rows
+from recsys_spark.tables import Table
+
+
+@dataclass(frozen=True)
+class FoldIn:
+    """How a user's vector follows from his items: the least squares of a pass over the users.
+
+    The mapped arrays are a `FixedSide` of the trained items, and `places`, (n_items,): which of them an item is, or -1.
+    """
+
+    turned: MappedArray
+    diagonal: MappedArray
+    axes: MappedArray
+    places: MappedArray
+    loss: WholeDataLoss
+    least_interactions: int
+
+    def known(self, rows: CsrRows) -> CsrRows:
+        """The rows over trained items alone, every entry 1, of users with enough of them; others lose theirs."""
+        places = self.places.load()
+        trained = rows.select(places[rows.indices] >= 0)
+        lengths = np.diff(trained.indptr)
+        kept = trained.select(np.repeat(lengths >= self.least_interactions, lengths))
+        columns = np.ascontiguousarray(places[kept.indices])
+        return CsrRows(kept.indptr, columns, np.ones(kept.nnz, np.float32), len(self.turned.load()))
+
+    def vectors(self, known: CsrRows) -> NDArray[np.float32]:
+        """The vectors of users, (rows, d); zeros for those without an entry."""
+        if known.nnz == 0:
+            return np.zeros((known.n_rows, len(self.diagonal.load())), np.float32)
+        fixed = FixedSide(self.turned.load(), self.diagonal.load(), self.axes.load())
+        vectors, _ = solve_rows(known, fixed, self.loss.unobserved_weight, self.loss.penalties(known))
+        return vectors
+
+
+def distribute_fold_in(
+    spark: SparkSession,
+    vectors: NDArray[np.float32],
+    is_trained: NDArray[np.bool_],
+    loss: WholeDataLoss,
+    least_interactions: int,
+    scratch: Path,
+) -> FoldIn:
+    """Hand the items' vectors, (n_items, d), to the executors, for users with enough trained items.
+
+    Memory of the driver: twice the vectors; disk there and on each host: 4 bytes x d x trained items, and 4 an item.
+    """
+    places = np.full(len(is_trained), -1, np.int32)
+    places[is_trained] = np.arange(np.count_nonzero(is_trained), dtype=np.int32)
+    arrays = {**fixed_side(vectors[is_trained])._asdict(), "places": places}
+    files = {name: distribute_array(spark, path) for name, path in save_arrays(scratch, arrays).items()}
+    return FoldIn(**files, loss=loss, least_interactions=least_interactions)
+
+
+def fold_in_users(blocks: Blocks, fold_in: FoldIn, n_items: int, hold_out: bool, table: Table) -> BlockMap:
+    """`user_embeddings` of all users of `blocks`; users with too few trained items have none.
+
+    A user's bits depend on his interactions and the items alone: not on his block. Memory of a task: a block, and what
+    `solve_rows` says.
+    """
+
+    def solve(some: pa.RecordBatch) -> pa.RecordBatch:
+        (block,) = single_blocks(some)
+        known = fold_in.known(training_rows(block, n_items, hold_out))
+        is_trained = np.diff(known.indptr) > 0
+        vectors = user_columns(fold_in.vectors(known), np.zeros(known.n_rows, np.float32), is_trained)
+        cells = [block.column("block_id"), binary_cell(vectors), binary_cell(is_trained.astype(np.uint8))]
+        return pa.record_batch(cells, names=table.schema.names)
+
+    columns = ("block_id", *ROW_COLUMNS)
+    return BlockMap(blocks, columns, solve, table.schema, are_rows_apart=table.group_rows == 1)
