@@ -15,6 +15,7 @@ NAMES = (
     "scaling",
     "training_speed",
     "quality",
+    "fold_in",
 )
 
 

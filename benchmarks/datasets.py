@@ -22,6 +22,13 @@ def gowalla(part: str = "train") -> TrainingPairs:
     return TrainingPairs(users, items, np.ones(len(users), np.float32), 29_858, 40_981)
 
 
+def ml_1m() -> TrainingPairs:
+    """MovieLens-1M: 6,040 users, 3,706 rated movies; every rating counts as seen."""
+    pairs = pq.read_table(FOLDER / "ml-1m" / "ratings.parquet")
+    users, items = (np.unique(pairs.column(name), return_inverse=True)[1].astype(np.int32) for name in ("user", "item"))
+    return TrainingPairs(users, items, np.ones(len(users), np.float32), int(users.max()) + 1, int(items.max()) + 1)
+
+
 def ncf_train() -> TrainingPairs:
     """MovieLens-1M without each user's last item: the split of "Neural Collaborative Filtering" (WWW 2017)."""
     pairs = pq.read_table(FOLDER / "ml-1m" / "ncf" / "train.parquet", columns=["ncf_user", "ncf_item"])

@@ -47,7 +47,7 @@ def of_gowalla(embeddings: Embeddings, train: TrainingPairs) -> dict[str, float]
     users, items = embeddings.scoring_vectors()
     test = gowalla("test")
     best = score_top_k(users, items, IndexLists(train.indptr(), train.item_idx), 20)
-    return _means(best, IndexLists(test.indptr(), test.item_idx), 20, ("recall", "ndcg"))
+    return means(best, IndexLists(test.indptr(), test.item_idx), 20, ("recall", "ndcg"))
 
 
 def of_ncf(embeddings: Embeddings, train: TrainingPairs) -> dict[str, float]:
@@ -59,10 +59,10 @@ def of_ncf(embeddings: Embeddings, train: TrainingPairs) -> dict[str, float]:
     places = np.argsort(-scores, axis=1, kind="stable")[:, :10]
     first_place = IndexLists(np.arange(len(given) + 1), np.zeros(len(given), np.int64))
     best = TopK(places, np.take_along_axis(scores, places, 1))
-    return _means(best, first_place, 10, ("hit_rate", "ndcg"))
+    return means(best, first_place, 10, ("hit_rate", "ndcg"))
 
 
-def _means(best: TopK, relevant: IndexLists, k: int, names: tuple[str, ...]) -> dict[str, float]:
+def means(best: TopK, relevant: IndexLists, k: int, names: tuple[str, ...]) -> dict[str, float]:
     """Over the users with something to find."""
     counts = np.diff(relevant.indptr)
     is_measured = counts > 0
@@ -83,10 +83,10 @@ RUNS = [
 def without_a_tenth(pairs: TrainingPairs) -> tuple[TrainingPairs, TrainingPairs]:
     """The pairs without a tenth, and the tenth."""
     is_kept = np.random.default_rng(SEED).random(len(pairs)) >= VALIDATION_SHARE
-    return _some(pairs, is_kept), _some(pairs, ~is_kept)
+    return some_pairs(pairs, is_kept), some_pairs(pairs, ~is_kept)
 
 
-def _some(pairs: TrainingPairs, chosen: NDArray[np.bool_]) -> TrainingPairs:
+def some_pairs(pairs: TrainingPairs, chosen: NDArray[np.bool_]) -> TrainingPairs:
     arrays = (array[chosen] for array in (pairs.user_idx, pairs.item_idx, pairs.rating))
     return TrainingPairs(*arrays, pairs.n_users, pairs.n_items)
 

@@ -17,12 +17,14 @@ from recsys_spark.audit import Facts
 from recsys_spark.blockwise.blocks import binary_cell
 from recsys_spark.blockwise.fold_in import distribute_fold_in, fold_in_users
 from recsys_spark.kernels.least_squares import WholeDataLoss
+from recsys_spark.models.alternating import sampled_l2
 from recsys_spark.models.embeddings import Embeddings, popularity_scores
 from recsys_spark.models.export import load_warm_start, save_embeddings
 from recsys_spark.models.interactions import NothingToTrainError, TrainingPairs
 from recsys_spark.models.training import EpochLog, Fit, fit_embeddings, untrained_fit
 from recsys_spark.progress import report_progress
 from recsys_spark.scoring import blocks_of
+from recsys_spark.sections import ModelSettings
 from recsys_spark.tables import (
     INTERACTIONS,
     ITEMS,
@@ -119,7 +121,7 @@ def fit_selection(storage: RunStorage, settings: Settings, start: Embeddings | N
     try:
         return fit_embeddings(
             train,
-            settings.model,
+            _of_sample(settings.model, sample),
             settings.seed,
             validation=validation if len(validation) else None,
             warm_start=start,
@@ -135,7 +137,7 @@ def fit_everything(
     """Fit all splits, for as many epochs as the selection fit found best."""
     return fit_embeddings(
         read_pairs(storage, _SEEN["model"], sample),
-        settings.model,
+        _of_sample(settings.model, sample),
         settings.seed,
         epochs=epochs,
         warm_start=start,
@@ -155,11 +157,19 @@ def keep_fit(storage: RunStorage, settings: Settings, name: FitName, fit: Fit, s
     save_embeddings(folder, embeddings, settings.model, settings.seed, fit.best_epoch)
     storage.upload(folder, name)
     if sample is not None and fit.whole_data_loss is not None:
-        _fold_in(storage, settings, name, embeddings, fit.whole_data_loss)
+        loss = replace(fit.whole_data_loss, l2=settings.model.l2_penalty)
+        _fold_in(storage, settings, name, embeddings, loss)
         return
     blocks = storage.scratch / f"{name}-blocks"
     write_user_blocks(embeddings, settings.matrix.block_users, blocks)
     storage.write_files(_TABLES[name], blocks)
+
+
+def _of_sample(settings: ModelSettings, sample: UserSample | None) -> ModelSettings:
+    """With more of a penalty, because fewer users than are known tell about an item."""
+    if sample is None:
+        return settings
+    return settings.model_copy(update={"l2": sampled_l2(settings.l2_penalty, sample.size / len(sample.places))})
 
 
 def _fold_in(

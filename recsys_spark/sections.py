@@ -239,7 +239,7 @@ class ModelSettings(Section):
         None,
         ge=1,
         description="Most users the driver trains on, drawn by the seed (`ials`); then the vectors of all users follow "
-        "from their interactions, on the executors. None: train on all users.",
+        "from their interactions, on the executors. Their `l2` grows as the sample shrinks. None: all users.",
     )
     validation_users: int = Field(20_000, ge=1, description="Most users whose validation NDCG steers early stopping.")
     warm_start: bool = Field(True, description="Start from the embeddings of the run before when there is one.")
