@@ -20,6 +20,7 @@ def run(storage: RunStorage, settings: Settings) -> Facts:
     earlier = learning.earlier_fit(storage, settings, "model", sample)
     model = learning.fit_everything(storage, settings, earlier, sample, selection.best_epoch)
     learning.keep_fit(storage, settings, "model", model, sample)
+    learning.discard_checkpoints(storage)
     return learning.training_facts(selection, model, settings, sample, is_warm=start is not None)
 
 

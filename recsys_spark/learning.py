@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,10 +19,11 @@ from recsys_spark.blockwise.blocks import binary_cell
 from recsys_spark.blockwise.fold_in import distribute_fold_in, fold_in_users
 from recsys_spark.kernels.least_squares import WholeDataLoss
 from recsys_spark.models.alternating import sampled_l2
+from recsys_spark.models.checkpoints import STATE, EpochLog
 from recsys_spark.models.embeddings import Embeddings, popularity_scores
 from recsys_spark.models.export import load_warm_start, save_embeddings
 from recsys_spark.models.interactions import NothingToTrainError, TrainingPairs
-from recsys_spark.models.training import EpochLog, Fit, fit_embeddings, untrained_fit
+from recsys_spark.models.training import Fit, fit_embeddings, untrained_fit
 from recsys_spark.progress import report_progress
 from recsys_spark.scoring import blocks_of
 from recsys_spark.sections import ModelSettings
@@ -112,6 +114,46 @@ def _popularity(storage: RunStorage, splits: tuple[str, ...]) -> NDArray[np.floa
     return popularity_scores(counts)
 
 
+@dataclass(frozen=True)
+class RunCheckpoints:
+    """Checkpoints of a fit in the run, in two folders by turns: the newest complete one is never the one written."""
+
+    storage: RunStorage
+    fit: FitName
+
+    def newest(self) -> Path | None:
+        """The one of more epochs, if it was uploaded completely."""
+        return max((folder for _, folder in self._complete()), key=_epochs_behind, default=None)
+
+    def keep(self, folder: Path) -> None:
+        """Upload a folder in the place of the older one."""
+        complete = sorted(self._complete(), key=lambda found: _epochs_behind(found[1]), reverse=True)
+        taken = complete[0][0] if complete else None
+        self.storage.upload(folder, next(name for name in self._names() if name != taken))
+
+    def discard(self) -> None:
+        """Remove what there is."""
+        for name in self._names():
+            self.storage.discard(name)
+
+    def _names(self) -> tuple[str, str]:
+        return f"{self.fit}-checkpoint-0", f"{self.fit}-checkpoint-1"
+
+    def _complete(self) -> list[tuple[str, Path]]:
+        names = [name for name in self._names() if self.storage.exists(name)]
+        return [(name, self.storage.download(name, self.storage.scratch)) for name in names]
+
+
+def discard_checkpoints(storage: RunStorage) -> None:
+    """Remove what would have let both fits go on."""
+    for fit in _TABLES:
+        RunCheckpoints(storage, fit).discard()
+
+
+def _epochs_behind(checkpoint: Path) -> int:
+    return len(json.loads((checkpoint / STATE).read_text(encoding="utf-8"))["history"])
+
+
 def fit_selection(storage: RunStorage, settings: Settings, start: Embeddings | None, sample: UserSample | None) -> Fit:
     """Fit the train split; early stopping watches the NDCG of the validation split.
 
@@ -126,6 +168,7 @@ def fit_selection(storage: RunStorage, settings: Settings, start: Embeddings | N
             validation=validation if len(validation) else None,
             warm_start=start,
             on_epoch=_reporter("selection", settings.model.epochs),
+            checkpoints=RunCheckpoints(storage, "selection"),
         )
     except NothingToTrainError:
         return untrained_fit(train, settings.model)
@@ -142,6 +185,7 @@ def fit_everything(
         epochs=epochs,
         warm_start=start,
         on_epoch=_reporter("refit", epochs),
+        checkpoints=RunCheckpoints(storage, "model"),
     )
 
 

@@ -15,15 +15,15 @@ class PairBatches(keras.utils.PyDataset):  # type: ignore[misc]
     """Batches of one size in an order that depends on seed and epoch only; 4 bytes a pair beside the pairs.
 
     A batch is ((user positions, item positions), ratings, weights), each (batch_size,). The last one is filled up
-    by repeating its pairs at weight 0: one shape, one compilation.
+    by repeating its pairs at weight 0: one shape, one compilation. `epoch`, from 0, is the first.
     """
 
-    def __init__(self, pairs: TrainingPairs, batch_size: int, seed: int) -> None:
+    def __init__(self, pairs: TrainingPairs, batch_size: int, seed: int, epoch: int = 0) -> None:
         super().__init__(workers=1)
         self._pairs = pairs
         self._batch_size = min(batch_size, len(pairs))
         self._seed = seed
-        self._epoch = 0
+        self._epoch = epoch
         self._shuffle()
 
     def _shuffle(self) -> None:

@@ -14,6 +14,7 @@ from recsys_spark.kernels.least_squares import WholeDataLoss
 from recsys_spark.models.alternating import AlternatingModel, balanced_weight
 from recsys_spark.models.backend import keras
 from recsys_spark.models.batches import PairBatches
+from recsys_spark.models.checkpoints import Checkpointer, Checkpoints, EpochLog
 from recsys_spark.models.closed_form import StepNumbers
 from recsys_spark.models.embedding import EmbeddingModel
 from recsys_spark.models.embeddings import Embeddings, untrained_embeddings
@@ -29,16 +30,6 @@ from recsys_spark.sections import ModelSettings
 
 _MONITOR = "val_ndcg@10"
 _LEAST_GAIN = 3e-4  # of NDCG; for less, tens of passes are not worth their time
-
-
-@dataclass(frozen=True)
-class EpochLog:
-    """One pass over the pairs: mean `loss` a pair, NDCG@10 when validated, wall `seconds` with the validation."""
-
-    epoch: int
-    loss: float
-    validation_ndcg: float | None
-    seconds: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +56,7 @@ def fit_embeddings(
     epochs: int | None = None,
     warm_start: Embeddings | None = None,
     on_epoch: Callable[[EpochLog], None] | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> Fit:
     """Train embeddings; the same arguments give the same bits on one type of processor, in any order of `pairs`.
 
@@ -72,7 +64,8 @@ def fit_embeddings(
     a validation NDCG@10 that is better by .0003, and keeps the best epoch; without, it runs `epochs` or else
     `settings.epochs`.
     A validation slice that holds no trained user counts as none. `warm_start` holds the embeddings of an earlier fit
-    with the same loss and latent size; users and items it does not know start afresh.
+    with the same loss and latent size; users and items it does not know start afresh. With `checkpoints`, training
+    goes on from the newest one of the same fit, to the same bits as without a break; `on_epoch` hears of later epochs.
 
     Raises:
         NothingToTrainError: no pairs are left after `min_*_interactions`.
@@ -81,17 +74,23 @@ def fit_embeddings(
     """
     part = select_trained(pairs, settings.min_user_interactions, settings.min_item_interactions)
     referee = _referee(part, validation, settings, seed)
-    model, batches = build_model(part, settings, seed, warm_start)
-    epoch_logger = _EpochLogger(referee, on_epoch)
+    epoch_logger, stopping = _EpochLogger(referee, on_epoch), None
     callbacks: list[Any] = [epoch_logger]
     if referee is not None and epochs is None:
         stopping = keras.callbacks.EarlyStopping(
             _MONITOR, _LEAST_GAIN, settings.patience, mode="max", restore_best_weights=True
         )
         callbacks.append(stopping)
+    most, first = epochs or settings.epochs, 0
+    if checkpoints is not None:
+        purpose = [settings.model_dump(mode="json"), seed, most, len(pairs), pairs.n_users, pairs.n_items]
+        checkpointer = Checkpointer(checkpoints, purpose, epoch_logger.history, stopping)
+        callbacks.append(checkpointer)
+        first = checkpointer.take_up()
+    model, batches = build_model(part, settings, seed, warm_start, first)
     # Without shuffle, because Keras would shuffle the batches once more, by the global generator.
-    model.fit(batches, epochs=epochs or settings.epochs, verbose=0, callbacks=callbacks, shuffle=False)
-    best_epoch = stopping.best_epoch + 1 if len(callbacks) > 1 else len(epoch_logger.history)
+    model.fit(batches, initial_epoch=first, epochs=most, verbose=0, callbacks=callbacks, shuffle=False)
+    best_epoch = len(epoch_logger.history) if stopping is None else stopping.best_epoch + 1
     return Fit(
         collect_embeddings(model, part),
         tuple(epoch_logger.history),
@@ -109,9 +108,9 @@ def untrained_fit(pairs: TrainingPairs, settings: ModelSettings) -> Fit:
 
 
 def build_model(
-    part: TrainedPart, settings: ModelSettings, seed: int, warm_start: Embeddings | None
+    part: TrainedPart, settings: ModelSettings, seed: int, warm_start: Embeddings | None, first_epoch: int = 0
 ) -> tuple[EmbeddingModel, keras.utils.PyDataset]:
-    """Compile a model of the trained part, at its start, and the batches it learns from."""
+    """Compile a model of the trained part, at its start, and the batches it learns from, of `first_epoch` on."""
     pairs, l2 = part.pairs, settings.l2_penalty
     sizes = pairs.n_users, pairs.n_items, settings.embedding_dim
     if settings.loss == "ials":
@@ -131,7 +130,7 @@ def build_model(
     if not loss.needs_negatives:
         model.offset.assign(pairs.rating.mean())
     start_tables(model, part, seed, warm_start)
-    return model, PairBatches(pairs, settings.batch_size, seed)
+    return model, PairBatches(pairs, settings.batch_size, seed, first_epoch)
 
 
 def _referee(

@@ -188,6 +188,15 @@ class RunStorage:
         self.filesystem.copy_from_local(folder, self.path(name))
         self._finish(folder_receipt(name, files))
 
+    def discard(self, name: str) -> None:
+        """Remove an uploaded folder that no later step needs.
+
+        Raises:
+            PublishedRunError: when the run is published, or a finished step has uploaded the folder.
+        """
+        self._clear(name)
+        self._written.pop(name, None)
+
     def download(self, name: str, scratch: Path, run: Run | None = None) -> Path:
         """An uploaded folder on this machine, to be read only: its own on local roots, else a copy in `scratch`.
 

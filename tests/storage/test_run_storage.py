@@ -379,6 +379,23 @@ def test_upload_and_download(written: Nights, spark: SparkSession, tmp_path: Pat
         storage.download("model", tmp_path / "scratch")
 
 
+def test_what_is_discarded_is_gone_until_its_step_is_finished(started: Nights, tmp_path: Path) -> None:
+    storage = started()
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "a.npy").write_bytes(b"a")
+    storage.discard("model")
+    storage.upload(tmp_path / "model", "model")
+    storage.discard("model")
+    assert not storage.exists("model")
+    storage.finish_step("train")
+    assert storage.step_record("train")["rows"] == {}
+    storage.reopen_step("train")
+    storage.upload(tmp_path / "model", "model")
+    storage.finish_step("train")
+    with pytest.raises(PublishedRunError, match="finished step train"):
+        storage.discard("model")
+
+
 def test_a_half_upload_does_not_look_finished(started: Nights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     storage = started()
     (tmp_path / "model").mkdir()
