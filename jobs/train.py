@@ -10,13 +10,14 @@ from recsys_spark.storage.run_storage import RunStorage
 
 
 def run(storage: RunStorage, settings: Settings) -> Facts:
-    """Write `selection` (has not seen the hold-out) and `model` (has seen everything), and their users' blocks."""
+    """Write `selection` (has not seen the hold-out), its learning curve, `model` (has seen all), and users' blocks."""
     from recsys_spark import learning  # TensorFlow takes seconds to import; only this step needs it
 
     sample = learning.draw_users(storage, settings)
     start = learning.earlier_fit(storage, settings, "selection", sample)
     selection = learning.fit_selection(storage, settings, start, sample)
     learning.keep_fit(storage, settings, "selection", selection, sample)
+    learning.keep_learning_curve(storage, selection)
     earlier = learning.earlier_fit(storage, settings, "model", sample)
     model = learning.fit_everything(storage, settings, earlier, sample, selection.best_epoch)
     learning.keep_fit(storage, settings, "model", model, sample)

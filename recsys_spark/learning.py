@@ -25,6 +25,7 @@ from recsys_spark.models.export import load_warm_start, save_embeddings
 from recsys_spark.models.interactions import NothingToTrainError, TrainingPairs
 from recsys_spark.models.training import Fit, fit_embeddings, untrained_fit
 from recsys_spark.progress import report_progress
+from recsys_spark.report.learning_curve import draw_learning_curve
 from recsys_spark.scoring import blocks_of
 from recsys_spark.sections import ModelSettings
 from recsys_spark.tables import (
@@ -207,6 +208,16 @@ def keep_fit(storage: RunStorage, settings: Settings, name: FitName, fit: Fit, s
     blocks = storage.scratch / f"{name}-blocks"
     write_user_blocks(embeddings, settings.matrix.block_users, blocks)
     storage.write_files(_TABLES[name], blocks)
+
+
+def keep_learning_curve(storage: RunStorage, fit: Fit) -> None:
+    """Store a picture of the fit's epochs with the run, in the folder `learning_curve`; none without an epoch."""
+    if not fit.history:
+        return
+    folder = storage.scratch / "learning-curve"
+    folder.mkdir(exist_ok=True)
+    draw_learning_curve(fit, folder / "learning_curve.png")
+    storage.upload(folder, "learning_curve")
 
 
 def _of_sample(settings: ModelSettings, sample: UserSample | None) -> ModelSettings:

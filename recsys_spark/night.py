@@ -43,6 +43,7 @@ WRITERS = {
     "selection_embeddings": "train",
     "model": "train",
     "selection": "train",
+    "learning_curve": "train",
     "metrics": "evaluate",
     "recommendations": "recommend",
     "similar_users": "similar",

@@ -135,7 +135,7 @@ def test_the_manifest_describes_every_file(nights: TwoNights) -> None:
     assert (manifest["run_id"], manifest["run_date"], manifest["parent"]) == (nights.first, FIRST_DAY, None)
     assert list(manifest["steps"]) == [step.name for step in nightly.STEPS]
     assert set(manifest["tables"]) == {table.name for table in TABLES}
-    assert set(manifest["folders"]) == {"model", "selection"}
+    assert set(manifest["folders"]) == {"model", "selection", "learning_curve"}
     assert manifest["input"]["input"] == len(checkerboard()) + len(REJECTED) + len(LATER)
     assert manifest["seeds"] == {"seed": 3}
     assert manifest["settings"]["model"]["embedding_dim"] == 4
@@ -207,3 +207,10 @@ def _interactions(workspace: Workspace, run_id: str) -> list[dict[str, Any]]:
 
 def _pairs_of(pairs: Any) -> set[tuple[int, int]]:
     return set(zip(pairs.user_idx.tolist(), pairs.item_idx.tolist(), strict=True))
+
+
+def test_the_learning_curve_is_a_picture(nights: TwoNights) -> None:
+    picture = nights.workspace.run_folder(nights.first) / "learning_curve" / "learning_curve.png"
+    content = picture.read_bytes()
+    assert content.startswith(b"\x89PNG")
+    assert len(content) > 5_000
