@@ -16,6 +16,7 @@ NAMES = (
     "training_speed",
     "quality",
     "fold_in",
+    "time_to_quality",
 )
 
 
