@@ -17,6 +17,8 @@ NAMES = (
     "quality",
     "fold_in",
     "time_to_quality",
+    "warm_start",
+    "training_memory",
 )
 
 

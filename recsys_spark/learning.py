@@ -170,6 +170,7 @@ def fit_selection(storage: RunStorage, settings: Settings, start: Embeddings | N
             warm_start=start,
             on_epoch=_reporter("selection", settings.model.epochs),
             checkpoints=RunCheckpoints(storage, "selection"),
+            log_folder=_log_folder(storage, settings, "selection"),
         )
     except NothingToTrainError:
         return untrained_fit(train, settings.model)
@@ -187,6 +188,7 @@ def fit_everything(
         warm_start=start,
         on_epoch=_reporter("refit", epochs),
         checkpoints=RunCheckpoints(storage, "model"),
+        log_folder=_log_folder(storage, settings, "model"),
     )
 
 
@@ -218,6 +220,11 @@ def keep_learning_curve(storage: RunStorage, fit: Fit) -> None:
     folder.mkdir(exist_ok=True)
     draw_learning_curve(fit, folder / "learning_curve.png")
     storage.upload(folder, "learning_curve")
+
+
+def _log_folder(storage: RunStorage, settings: Settings, name: FitName) -> Path | None:
+    folder = settings.model.tensorboard
+    return None if folder is None else Path(folder) / storage.run.run_id / name
 
 
 def _of_sample(settings: ModelSettings, sample: UserSample | None) -> ModelSettings:

@@ -25,6 +25,7 @@ from recsys_spark.storage.filesystem import names_local_folder
 
 if TYPE_CHECKING:
     from recsys_spark.config import Settings
+    from recsys_spark.sections import ModelSettings
 
 WORKER_BYTES = 160 << 20  # Python with NumPy, Numba, pandas and PyArrow, and the compiled kernels
 BATCH_BYTES = 64 << 20  # the most that Spark hands over at once, where it reads the blocks
@@ -122,6 +123,15 @@ def worker_bytes_of_search(
     return int(WORKER_BYTES + batch + writer + (13 << 20) + lists + 16 * users_a_shard + 36 * items)
 
 
+def driver_bytes_of_training(model: ModelSettings, workload: Workload) -> int:
+    """What the driver's Python holds beside its libraries while it trains."""
+    users, most = workload.users, model.max_trained_users
+    trained = users if most is None else min(users, most)
+    tables = 3 * 4 * (trained + workload.items) * (model.embedding_dim + EXTRA_COLUMNS)
+    drawing = 13 * users if trained < users else 0
+    return int(36 * workload.interactions_a_user * trained) + tables + drawing
+
+
 def measure_speeds(settings: Settings, workload: Workload) -> Speeds:
     """Time both kernels for a second each on one core, on synthetic vectors and rows of this workload's density."""
     random = np.random.default_rng(0)
@@ -142,7 +152,7 @@ def _steps(settings: Settings, workload: Workload, speeds: Speeds, cores: int) -
         )
         seconds = users**2 * speeds.distance_s / cores
         yield StepPlan("neighbors", tasks, shards, 8 * pairs + 8 * users, worker, 16 * users, seconds)
-    yield StepPlan("train", 0, 0, 0, 0, _driver_bytes_of_training(settings, workload), None)
+    yield StepPlan("train", 0, 0, 0, 0, driver_bytes_of_training(settings.model, workload), None)
     vectors = 4 * items * (dims + EXTRA_COLUMNS)
     a_user, k = workload.interactions_a_user, settings.recommend.top_k
     worker = worker_bytes_of_scoring(block_users, dims, a_user, k, users / tasks, is_local)
@@ -156,14 +166,6 @@ def _steps(settings: Settings, workload: Workload, speeds: Speeds, cores: int) -
             worker = worker_bytes_of_scoring(1024, dims, 0.0, settings.similar.top_k, count / tasks, True)
             seconds = count**2 * speeds.score_s / cores
             yield StepPlan(f"similar {name}", tasks, shards, embedded, worker, embedded, seconds)
-
-
-def _driver_bytes_of_training(settings: Settings, workload: Workload) -> int:
-    users, most = workload.users, settings.model.max_trained_users
-    trained = users if most is None else min(users, most)
-    model = 3 * 4 * (trained + workload.items) * (settings.model.embedding_dim + EXTRA_COLUMNS)
-    drawing = 13 * users if trained < users else 0
-    return int(36 * workload.interactions_a_user * trained) + model + drawing
 
 
 def _ways_to_save(step: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,7 @@ def fit_embeddings(
     warm_start: Embeddings | None = None,
     on_epoch: Callable[[EpochLog], None] | None = None,
     checkpoints: Checkpoints | None = None,
+    log_folder: Path | None = None,
 ) -> Fit:
     """Train embeddings; the same arguments give the same bits on one type of processor, in any order of `pairs`.
 
@@ -66,6 +68,7 @@ def fit_embeddings(
     A validation slice that holds no trained user counts as none. `warm_start` holds the embeddings of an earlier fit
     with the same loss and latent size; users and items it does not know start afresh. With `checkpoints`, training
     goes on from the newest one of the same fit, to the same bits as without a break; `on_epoch` hears of later epochs.
+    `log_folder` is for TensorBoard.
 
     Raises:
         NothingToTrainError: no pairs are left after `min_*_interactions`.
@@ -81,6 +84,8 @@ def fit_embeddings(
             _MONITOR, _LEAST_GAIN, settings.patience, mode="max", restore_best_weights=True
         )
         callbacks.append(stopping)
+    if log_folder is not None:
+        callbacks.append(keras.callbacks.TensorBoard(log_folder, write_graph=False))
     most, first = epochs or settings.epochs, 0
     if checkpoints is not None:
         purpose = [settings.model_dump(mode="json"), seed, most, len(pairs), pairs.n_users, pairs.n_items]

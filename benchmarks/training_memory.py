@@ -1,0 +1,83 @@
+"""The memory of a training on the driver, beside the formula of `docs/scaling.md`: `ials`, 64 dimensions, two passes.
+
+A process of its own reads the pairs from files and trains; its peak beyond what it held after training on a few pairs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from benchmarks.harness import save
+from benchmarks.training_speed import Case
+from recsys_spark.models.interactions import TrainingPairs
+from recsys_spark.models.training import fit_embeddings
+from recsys_spark.planning import Workload, driver_bytes_of_training
+from recsys_spark.sections import ModelSettings
+
+SMALL = [Case(100_000, 20_000, 5_300_000)]
+FULL = [*SMALL, Case(1_000_000, 100_000, 55_000_000)]
+ARRAYS = ("user_idx", "item_idx", "rating")
+PASSES = 2
+
+
+def run(case: Case) -> None:
+    pairs, settings = case.pairs(), ModelSettings()
+    workload = Workload(pairs.n_users, pairs.n_items, len(pairs))
+    with TemporaryDirectory() as folder:
+        for name in ARRAYS:
+            np.save(Path(folder) / name, getattr(pairs, name))
+        del pairs
+        command = [sys.executable, "-m", "benchmarks.training_memory", "--train", folder]
+        sizes = ["--users", str(workload.users), "--items", str(workload.items)]
+        found = subprocess.run([*command, *sizes], check=True, capture_output=True, text=True)
+    measured = json.loads(found.stdout.splitlines()[-1])
+    stated = driver_bytes_of_training(settings, workload)
+    line = {
+        "benchmark": "training_memory",
+        "case": case.name,
+        "interactions": workload.interactions,
+        "measured_mb": round(measured["bytes"] / 2**20),
+        "stated_mb": round(stated / 2**20),
+        "seconds_a_pass": measured["seconds_a_pass"],
+    }
+    print(json.dumps(save("training_memory", line)), flush=True)
+
+
+def train(folder: Path, users: int, items: int) -> None:
+    """Print the peak beyond a small training, and how long a pass took."""
+    fit_embeddings(Case(100, 90, 2000).pairs(), ModelSettings(), 0, epochs=1)
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _status("VmRSS")
+    pairs = TrainingPairs(*(np.load(folder / f"{name}.npy") for name in ARRAYS), users, items)
+    fit = fit_embeddings(pairs, ModelSettings(), 0, epochs=PASSES)
+    seconds = round(float(np.median([log.seconds for log in fit.history])), 2)
+    print(json.dumps({"bytes": _status("VmHWM") - before, "seconds_a_pass": seconds}))
+
+
+def _status(name: str) -> int:
+    text = Path("/proc/self/status").read_text()
+    return int(re.findall(rf"{name}:\s+(\d+) kB", text)[0]) * 1024
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", choices=["small", "full"], default="small")
+    parser.add_argument("--train", type=Path, help="what the process of its own does")
+    parser.add_argument("--users", type=int)
+    parser.add_argument("--items", type=int)
+    options = parser.parse_args()
+    if options.train:
+        train(options.train, options.users, options.items)
+    else:
+        for each in SMALL if options.size == "small" else FULL:
+            run(each)

@@ -1,0 +1,80 @@
+"""How much sooner a training that starts from the night before is as good as one from scratch ever gets.
+
+MovieLens-latest-small, each user's ratings by time: the night before knew the first 80 %, tonight has 90 %, and the
+last 10 % validate. Times are of training and validation together, from the start of the first epoch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.datasets import FOLDER, is_there
+from benchmarks.harness import save
+from recsys_spark.models.checkpoints import EpochLog
+from recsys_spark.models.embeddings import Embeddings
+from recsys_spark.models.interactions import TrainingPairs
+from recsys_spark.models.training import fit_embeddings
+from recsys_spark.sections import ModelSettings
+
+DATASET = "ml-latest-small"
+LOSSES = ("ials", "bpr")
+
+
+def nights() -> tuple[TrainingPairs, TrainingPairs, TrainingPairs]:
+    """Pairs of the night before, of tonight, and those that validate, all of tonight's users and items."""
+    ratings = pd.read_csv(FOLDER / DATASET / "ratings.csv").sort_values(["userId", "timestamp", "movieId"])
+    users = pd.factorize(ratings["userId"])[0].astype(np.int32)
+    items = pd.factorize(ratings["movieId"])[0].astype(np.int32)
+    place = ratings.groupby("userId").cumcount() / ratings.groupby("userId")["movieId"].transform("size")
+    known = np.unique(items[place < 0.9])
+    shape = int(users.max()) + 1, int(items.max()) + 1
+
+    def pairs(chosen: pd.Series) -> TrainingPairs:
+        is_chosen = chosen.to_numpy() & np.isin(items, known)
+        return TrainingPairs(users[is_chosen], items[is_chosen], np.ones(is_chosen.sum(), np.float32), *shape)
+
+    return pairs(place < 0.8), pairs(place < 0.9), pairs(place >= 0.9)
+
+
+def seconds_to(goal: float, history: tuple[EpochLog, ...]) -> float:
+    """When the goal is reached; infinite when it is not."""
+    taken = 0.0
+    for log in history:
+        taken += log.seconds
+        if (log.validation_ndcg or 0.0) >= goal:
+            return taken
+    return float("inf")
+
+
+def run(loss: str, rounds: int) -> None:
+    before, tonight, validation = nights()
+    settings = ModelSettings.model_validate({"loss": loss, "embedding_dim": 64})
+    earlier = fit_embeddings(before, settings, 0, validation=validation).embeddings
+    shares, line = [], {}
+    for seed in range(1, rounds + 1):
+        fits: dict[str, tuple[EpochLog, ...]] = {}
+        starts: dict[str, Embeddings | None] = {"cold": None, "warm": earlier}
+        for name, start in starts.items():
+            fits[name] = fit_embeddings(tonight, settings, seed, validation=validation, warm_start=start).history
+        goal = max(log.validation_ndcg or 0.0 for log in fits["cold"])
+        cold, warm = (seconds_to(goal, history) for history in fits.values())
+        shares.append(warm / cold)
+        best = max(log.validation_ndcg or 0.0 for log in fits["warm"])
+        line = {"cold_s": round(cold, 3), "warm_s": round(warm, 3), "ndcg@10": {"cold": goal, "warm": best}}
+    line |= {"benchmark": "warm_start", "dataset": DATASET, "model": loss, "rounds": rounds}
+    line |= {"times_faster": round(1 / float(np.median(shares)), 2)}
+    print(json.dumps(save("warm_start", line)), flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", choices=["small", "full"], default="small", help="the same in both")
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    if is_there(DATASET):
+        for each in LOSSES:
+            run(each, options.rounds)
