@@ -1,8 +1,8 @@
 """A pass over all interactions by alternating least squares, beside the same pass of implicit and of MLlib.
 
 An epoch of a Keras `fit`: users, then items, 64 dimensions, all processors. implicit by conjugate gradient, three steps
-a row as here, and by Cholesky. MLlib's pass is half of what two passes more take in a training; it is measured once, at the end.
-Pairs are synthetic, popularity as in a shop.
+a row as here, and by Cholesky. MLlib's pass is half of what two passes more take in a training, measured once, at the
+end. Pairs are synthetic, popularity as in a shop.
 """
 
 from __future__ import annotations
