@@ -1,8 +1,9 @@
-"""A pass over all interactions by alternating least squares, beside the same pass of implicit and of MLlib.
+"""Training on synthetic pairs, popularity as in a shop, beside other libraries.
 
+`ials`: a pass over all interactions by alternating least squares, beside the same pass of implicit and of MLlib.
 An epoch of a Keras `fit`: users, then items, 64 dimensions, all processors. implicit by conjugate gradient, three steps
 a row as here, and by Cholesky. MLlib's pass is half of what two passes more take in a training, measured once, at the
-end. Pairs are synthetic, popularity as in a shop.
+end. `mse`: steps of an epoch, beside Keras' own layers and Adam.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from threadpoolctl import threadpool_limits
 from benchmarks.harness import PROJECT, report, run_cases
 from benchmarks.jobs import CORES, spark_session
 from recsys_spark.models.backend import keras
+from recsys_spark.models.batches import PairBatches
 from recsys_spark.models.closed_form import StepNumbers
 from recsys_spark.models.interactions import TrainingPairs, select_trained
 from recsys_spark.models.training import build_model
@@ -54,8 +56,24 @@ class Case:
         return TrainingPairs(users, items, np.ones(len(keys), np.float32), self.users, self.items)
 
 
-SMALL = [Case(6_040, 3_706, 900_000)]
-FULL = [Case(6_040, 3_706, 900_000), Case(1_000_000, 100_000, 8_500_000)]
+@dataclass(frozen=True)
+class PointwiseCase:
+    """Squared errors of ratings, in batches of one size: so many steps of ours, and of Keras' own layers with Adam."""
+
+    pairs_of: Case
+    batch_size: int
+    steps: int
+    peer_steps: int
+
+    @property
+    def name(self) -> str:
+        """As in `mse-8192-1000k-100k`."""
+        return self.pairs_of.name.replace("ials", f"mse-{self.batch_size}")
+
+
+SHOP, LARGE = Case(6_040, 3_706, 900_000), Case(1_000_000, 100_000, 8_500_000)
+SMALL = [SHOP]
+FULL = [SHOP, LARGE, PointwiseCase(LARGE, 8192, 200, 15), PointwiseCase(LARGE, 65_536, 50, 10)]
 
 
 class _Seconds(keras.callbacks.Callback):  # type: ignore[misc]
@@ -114,7 +132,44 @@ def pass_of_mllib(pairs: TrainingPairs) -> float:
         return (seconds(3) - seconds(1)) / 2
 
 
-def run(case: Case, rounds: int) -> None:
+def run(case: Case | PointwiseCase, rounds: int) -> None:
+    """Time the contenders of a case in turn."""
+    if isinstance(case, PointwiseCase):
+        run_pointwise(case, rounds)
+    else:
+        run_passes(case, rounds)
+
+
+def run_pointwise(case: PointwiseCase, rounds: int) -> None:
+    """Seconds a million samples."""
+    pairs = case.pairs_of.pairs()
+    settings = ModelSettings(loss="mse", batch_size=case.batch_size)
+    ours, _ = build_model(select_trained(pairs, 1, 1), settings, 0, None)
+    stock = plain_model(pairs.n_users, pairs.n_items)
+    peer = f"keras_fit_adam_{case.batch_size}"
+    contenders = {PROJECT: (ours, case.steps), peer: (stock, case.peer_steps)}
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for number, (name, (model, steps)) in itertools.product(range(rounds + 1), contenders.items()):
+        batches, each = PairBatches(pairs, case.batch_size, 0), _Seconds()
+        model.fit(batches, epochs=1, steps_per_epoch=steps, verbose=0, shuffle=False, callbacks=[each])
+        if number > 0:  # the first compiles
+            seconds[name].append(each.each[0] / (steps * case.batch_size) * 1e6)
+    speed = round(1e6 / float(np.median(seconds[PROJECT])))
+    report("training_speed", case.name, seconds, unit="seconds a million samples", samples_a_second=speed)
+
+
+def plain_model(n_users: int, n_items: int) -> keras.Model:
+    """Two embeddings of 64 dimensions and their dot product, as in the tutorials."""
+    sides = [keras.Input((), dtype="int32") for _ in range(2)]
+    vectors = [keras.layers.Embedding(n, 64)(side) for n, side in zip((n_users, n_items), sides, strict=True)]
+    scores = keras.layers.Flatten()(keras.layers.Dot(axes=-1)(vectors))
+    model = keras.Model(sides, scores)
+    model.compile(optimizer="adam", loss="mse")
+    return model
+
+
+def run_passes(case: Case, rounds: int) -> None:
+    """Seconds a pass."""
     pairs = case.pairs()
     contenders = {
         PROJECT: passes_of_project(pairs),

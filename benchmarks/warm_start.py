@@ -1,12 +1,14 @@
 """How much sooner a training that starts from the night before is as good as one from scratch ever gets.
 
-MovieLens-latest-small, each user's ratings by time: the night before knew the first 80 %, tonight has 90 %, and the
-last 10 % validate. Times are of training and validation together, from the start of the first epoch.
+MovieLens-latest-small, each user's ratings by time: the night before knew the first 87 %, tonight has 90 %, and the
+last 10 % validate. So small a set gives each seed another result, so the goal is the median of what trainings from
+scratch reach at their best. Times are medians, of training and validation together, from the start of the first epoch.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 
 import numpy as np
@@ -15,7 +17,6 @@ import pandas as pd
 from benchmarks.datasets import FOLDER, is_there
 from benchmarks.harness import save
 from recsys_spark.models.checkpoints import EpochLog
-from recsys_spark.models.embeddings import Embeddings
 from recsys_spark.models.interactions import TrainingPairs
 from recsys_spark.models.training import fit_embeddings
 from recsys_spark.sections import ModelSettings
@@ -37,7 +38,7 @@ def nights() -> tuple[TrainingPairs, TrainingPairs, TrainingPairs]:
         is_chosen = chosen.to_numpy() & np.isin(items, known)
         return TrainingPairs(users[is_chosen], items[is_chosen], np.ones(is_chosen.sum(), np.float32), *shape)
 
-    return pairs(place < 0.8), pairs(place < 0.9), pairs(place >= 0.9)
+    return pairs(place < 0.87), pairs(place < 0.9), pairs(place >= 0.9)
 
 
 def seconds_to(goal: float, history: tuple[EpochLog, ...]) -> float:
@@ -50,30 +51,38 @@ def seconds_to(goal: float, history: tuple[EpochLog, ...]) -> float:
     return float("inf")
 
 
+def _best(history: tuple[EpochLog, ...]) -> float:
+    return max(log.validation_ndcg or 0.0 for log in history)
+
+
 def run(loss: str, rounds: int) -> None:
     before, tonight, validation = nights()
     settings = ModelSettings.model_validate({"loss": loss, "embedding_dim": 64})
     earlier = fit_embeddings(before, settings, 0, validation=validation).embeddings
-    shares, line = [], {}
-    for seed in range(1, rounds + 1):
-        fits: dict[str, tuple[EpochLog, ...]] = {}
-        starts: dict[str, Embeddings | None] = {"cold": None, "warm": earlier}
-        for name, start in starts.items():
-            fits[name] = fit_embeddings(tonight, settings, seed, validation=validation, warm_start=start).history
-        goal = max(log.validation_ndcg or 0.0 for log in fits["cold"])
-        cold, warm = (seconds_to(goal, history) for history in fits.values())
-        shares.append(warm / cold)
-        best = max(log.validation_ndcg or 0.0 for log in fits["warm"])
-        line = {"cold_s": round(cold, 3), "warm_s": round(warm, 3), "ndcg@10": {"cold": goal, "warm": best}}
-    line |= {"benchmark": "warm_start", "dataset": DATASET, "model": loss, "rounds": rounds}
-    line |= {"times_faster": round(1 / float(np.median(shares)), 2)}
+    seeds, starts = range(1, rounds + 1), {"cold": None, "warm": earlier}
+    fits: dict[str, list[tuple[EpochLog, ...]]] = {"cold": [], "warm": []}
+    for seed, (name, start) in itertools.product(seeds, starts.items()):
+        fits[name].append(fit_embeddings(tonight, settings, seed, validation=validation, warm_start=start).history)
+    best = {name: float(np.median([_best(history) for history in histories])) for name, histories in fits.items()}
+    cold = float(np.median([seconds_to(_best(history), history) for history in fits["cold"]]))
+    warm = float(np.median([seconds_to(best["cold"], history) for history in fits["warm"]]))
+    line = {
+        "benchmark": "warm_start",
+        "dataset": DATASET,
+        "model": loss,
+        "cold_s": round(cold, 3),
+        "warm_s": round(warm, 3),
+        "times_faster": round(cold / warm, 2),
+        "best_ndcg@10": {name: round(value, 4) for name, value in best.items()},
+        "rounds": rounds,
+    }
     print(json.dumps(save("warm_start", line)), flush=True)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", choices=["small", "full"], default="small", help="the same in both")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     if is_there(DATASET):
         for each in LOSSES:
