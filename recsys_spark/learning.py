@@ -28,6 +28,7 @@ from recsys_spark.progress import report_progress
 from recsys_spark.report.learning_curve import draw_learning_curve
 from recsys_spark.scoring import blocks_of
 from recsys_spark.sections import ModelSettings
+from recsys_spark.storage.errors import StorageError
 from recsys_spark.tables import (
     INTERACTIONS,
     ITEMS,
@@ -64,7 +65,7 @@ class UserSample:
 
 
 def draw_users(storage: RunStorage, settings: Settings) -> UserSample | None:
-    """The users to train on; None for all of them. 13 bytes a user while they are drawn."""
+    """The users to train on; None for all of them. 21 bytes a user while they are drawn."""
     n_users, size = storage.count(USERS), settings.model.max_trained_users
     if size is None or size >= n_users:
         return None
@@ -115,34 +116,39 @@ def _popularity(storage: RunStorage, splits: tuple[str, ...]) -> NDArray[np.floa
     return popularity_scores(counts)
 
 
-@dataclass(frozen=True)
 class RunCheckpoints:
     """Checkpoints of a fit in the run, in two folders by turns: the newest complete one is never the one written."""
 
-    storage: RunStorage
-    fit: FitName
+    def __init__(self, storage: RunStorage, fit: FitName) -> None:
+        self._storage = storage
+        self._names = [f"{fit}-checkpoint-0", f"{fit}-checkpoint-1"]  # the one to write next is the first
 
     def newest(self) -> Path | None:
-        """The one of more epochs, if it was uploaded completely."""
-        return max((folder for _, folder in self._complete()), key=_epochs_behind, default=None)
+        """The one of more epochs, if there is one that is complete and as it was uploaded."""
+        found = {name: folder for name in self._names if (folder := self._folder(name)) is not None}
+        if not found:
+            return None
+        newest = max(found, key=lambda name: _epochs_behind(found[name]))
+        self._names.sort(key=lambda name: name == newest)
+        return found[newest]
 
     def keep(self, folder: Path) -> None:
         """Upload a folder in the place of the older one."""
-        complete = sorted(self._complete(), key=lambda found: _epochs_behind(found[1]), reverse=True)
-        taken = complete[0][0] if complete else None
-        self.storage.upload(folder, next(name for name in self._names() if name != taken))
+        self._storage.upload(folder, self._names[0])
+        self._names.reverse()
 
     def discard(self) -> None:
         """Remove what there is."""
-        for name in self._names():
-            self.storage.discard(name)
+        for name in self._names:
+            self._storage.discard(name)
 
-    def _names(self) -> tuple[str, str]:
-        return f"{self.fit}-checkpoint-0", f"{self.fit}-checkpoint-1"
-
-    def _complete(self) -> list[tuple[str, Path]]:
-        names = [name for name in self._names() if self.storage.exists(name)]
-        return [(name, self.storage.download(name, self.storage.scratch)) for name in names]
+    def _folder(self, name: str) -> Path | None:
+        if not self._storage.exists(name):
+            return None
+        try:
+            return self._storage.download(name, self._storage.scratch)
+        except StorageError:  # a machine that crashed may have kept the receipt and not the files
+            return None
 
 
 def discard_checkpoints(storage: RunStorage) -> None:
@@ -152,7 +158,10 @@ def discard_checkpoints(storage: RunStorage) -> None:
 
 
 def _epochs_behind(checkpoint: Path) -> int:
-    return len(json.loads((checkpoint / STATE).read_text(encoding="utf-8"))["history"])
+    try:
+        return len(json.loads((checkpoint / STATE).read_text(encoding="utf-8"))["history"])
+    except ValueError:
+        return 0
 
 
 def fit_selection(storage: RunStorage, settings: Settings, start: Embeddings | None, sample: UserSample | None) -> Fit:
@@ -170,7 +179,6 @@ def fit_selection(storage: RunStorage, settings: Settings, start: Embeddings | N
             warm_start=start,
             on_epoch=_reporter("selection", settings.model.epochs),
             checkpoints=RunCheckpoints(storage, "selection"),
-            log_folder=_log_folder(storage, settings, "selection"),
         )
     except NothingToTrainError:
         return untrained_fit(train, settings.model)
@@ -188,7 +196,6 @@ def fit_everything(
         warm_start=start,
         on_epoch=_reporter("refit", epochs),
         checkpoints=RunCheckpoints(storage, "model"),
-        log_folder=_log_folder(storage, settings, "model"),
     )
 
 
@@ -220,11 +227,6 @@ def keep_learning_curve(storage: RunStorage, fit: Fit) -> None:
     folder.mkdir(exist_ok=True)
     draw_learning_curve(fit, folder / "learning_curve.png")
     storage.upload(folder, "learning_curve")
-
-
-def _log_folder(storage: RunStorage, settings: Settings, name: FitName) -> Path | None:
-    folder = settings.model.tensorboard
-    return None if folder is None else Path(folder) / storage.run.run_id / name
 
 
 def _of_sample(settings: ModelSettings, sample: UserSample | None) -> ModelSettings:
@@ -281,7 +283,7 @@ def earlier_fit(storage: RunStorage, settings: Settings, name: FitName, sample: 
     """The same fit of the run before, to start from; None without one, or when it is of another kind.
 
     A selection fit continues only a selection fit: what it is measured on was never trained. A sample continues with
-    the items: its users' vectors follow from them in the first step.
+    the items: its users' vectors come near what follows from them in the first step.
     """
     if not settings.model.warm_start or storage.parent is None or not storage.exists(name, storage.parent):
         return None

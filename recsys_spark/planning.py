@@ -128,7 +128,7 @@ def driver_bytes_of_training(model: ModelSettings, workload: Workload) -> int:
     users, most = workload.users, model.max_trained_users
     trained = users if most is None else min(users, most)
     tables = 3 * 4 * (trained + workload.items) * (model.embedding_dim + EXTRA_COLUMNS)
-    drawing = 13 * users if trained < users else 0
+    drawing = 21 * users if trained < users else 0
     return int(36 * workload.interactions_a_user * trained) + tables + drawing
 
 
@@ -153,6 +153,11 @@ def _steps(settings: Settings, workload: Workload, speeds: Speeds, cores: int) -
         seconds = users**2 * speeds.distance_s / cores
         yield StepPlan("neighbors", tasks, shards, 8 * pairs + 8 * users, worker, 16 * users, seconds)
     yield StepPlan("train", 0, 0, 0, 0, driver_bytes_of_training(settings.model, workload), None)
+    if settings.model.max_trained_users is not None and settings.model.max_trained_users < users:
+        dims, handed_out = settings.model.embedding_dim, 4 * items * (settings.model.embedding_dim + 1)
+        block = block_users * (29 * workload.interactions_a_user + 16 * (dims + EXTRA_COLUMNS))
+        worker = int(WORKER_BYTES + block + 4 * (dims + 1024) * dims + 16 * dims**2)
+        yield StepPlan("fold in", tasks, 1, handed_out, worker, handed_out, None)
     vectors = 4 * items * (dims + EXTRA_COLUMNS)
     a_user, k = workload.interactions_a_user, settings.recommend.top_k
     worker = worker_bytes_of_scoring(block_users, dims, a_user, k, users / tasks, is_local)

@@ -239,12 +239,10 @@ class ModelSettings(Section):
         None,
         ge=1,
         description="Most users the driver trains on, drawn by the seed (`ials`); then the vectors of all users follow "
-        "from their interactions, on the executors. Their `l2` grows as the sample shrinks. None: all users.",
+        "from their interactions, on the executors. The training's `l2` grows as the sample shrinks; items that no "
+        "sampled user has are not recommended. None: all users.",
     )
     validation_users: int = Field(20_000, ge=1, description="Most users whose validation NDCG steers early stopping.")
-    tensorboard: str | None = Field(
-        None, min_length=1, description="Folder on the driver for TensorBoard logs, one below it for each run and fit."
-    )
     warm_start: bool = Field(True, description="Start from the embeddings of the run before when there is one.")
 
     @model_validator(mode="after")

@@ -39,7 +39,8 @@ def test_a_plan_by_hand() -> None:
     assert plan_of("similar users", plans).seconds == pytest.approx(20.0)
     chosen = settings(model={"embedding_dim": 61, "max_trained_users": 100_000})
     plans = plan_night(chosen, Workload(1_000_000, 100_000, 20_000_000), SPEEDS, cores=50)
-    assert plan_of("train", plans).driver_bytes == 36 * 2_000_000 + 12 * 200_000 * 64 + 13 * 1_000_000
+    assert plan_of("train", plans).driver_bytes == 36 * 2_000_000 + 12 * 200_000 * 64 + 21 * 1_000_000
+    assert plan_of("fold in", plans).handed_out_bytes == 4 * 100_000 * 62
 
 
 def test_steps_that_are_off_are_not_planned() -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import tempfile
 import time
+import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,6 +29,10 @@ class Checkpoints(Protocol):
 
     def keep(self, folder: Path) -> None:
         """Copy a folder; the one before must stay until the copy is complete."""
+        ...
+
+    def discard(self) -> None:
+        """Remove what was kept."""
         ...
 
 
@@ -68,11 +73,16 @@ class Checkpointer(keras.callbacks.Callback):  # type: ignore[misc]
         folder = self._checkpoints.newest()
         if folder is None:
             return 0
-        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        try:
+            state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+            with np.load(folder / ARRAYS, allow_pickle=False) as arrays:
+                self._arrays = dict(arrays)
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile):  # after a crash of the machine: nothing is lost but time
+            state = {"purpose": None}
         if state["purpose"] != self._purpose:
+            self._arrays = {}
+            self._checkpoints.discard()
             return 0
-        with np.load(folder / ARRAYS, allow_pickle=False) as arrays:
-            self._arrays = dict(arrays)
         self._state = state
         return int(state["most_epochs"]) if state["is_over"] else len(state["history"])
 

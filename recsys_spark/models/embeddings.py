@@ -77,7 +77,8 @@ class Embeddings:
 
     def without_users(self) -> Embeddings:
         """The same of no user at all."""
-        none = {name: getattr(self, name)[:0] for name in _OF_USERS}
+        # Copies, because views would keep what they are of in memory.
+        none = {name: getattr(self, name)[:0].copy() for name in _OF_USERS}
         return replace(self, **none)
 
 

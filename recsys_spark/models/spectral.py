@@ -55,5 +55,5 @@ class SpectralModel(ClosedFormModel):
             users = self._normalised @ basis
         self.take_over(self.items, basis * self._item_scale)
         self.take_over(self.users, users * self._user_scale)
-        caught = float(np.square(users, dtype=np.float64).sum())
+        caught = float(np.einsum("ij,ij->", users, users, dtype=np.float64))
         return self.report_loss(1.0 - caught / self._whole)

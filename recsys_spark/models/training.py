@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -58,7 +58,6 @@ def fit_embeddings(
     warm_start: Embeddings | None = None,
     on_epoch: Callable[[EpochLog], None] | None = None,
     checkpoints: Checkpoints | None = None,
-    log_folder: Path | None = None,
 ) -> Fit:
     """Train embeddings; the same arguments give the same bits on one type of processor, in any order of `pairs`.
 
@@ -68,7 +67,6 @@ def fit_embeddings(
     A validation slice that holds no trained user counts as none. `warm_start` holds the embeddings of an earlier fit
     with the same loss and latent size; users and items it does not know start afresh. With `checkpoints`, training
     goes on from the newest one of the same fit, to the same bits as without a break; `on_epoch` hears of later epochs.
-    `log_folder` is for TensorBoard.
 
     Raises:
         NothingToTrainError: no pairs are left after `min_*_interactions`.
@@ -84,11 +82,10 @@ def fit_embeddings(
             _MONITOR, _LEAST_GAIN, settings.patience, mode="max", restore_best_weights=True
         )
         callbacks.append(stopping)
-    if log_folder is not None:
-        callbacks.append(keras.callbacks.TensorBoard(log_folder, write_graph=False))
     most, first = epochs or settings.epochs, 0
     if checkpoints is not None:
-        purpose = [settings.model_dump(mode="json"), seed, most, len(pairs), pairs.n_users, pairs.n_items]
+        known = settings.model_dump(mode="json")
+        purpose = [known, seed, most, *(_digest(each) for each in (pairs, validation, warm_start))]
         checkpointer = Checkpointer(checkpoints, purpose, epoch_logger.history, stopping)
         callbacks.append(checkpointer)
         first = checkpointer.take_up()
@@ -103,6 +100,16 @@ def fit_embeddings(
         referee.popularity_ndcg() if referee else None,
         model.minimised if isinstance(model, AlternatingModel) else None,
     )
+
+
+def _digest(arrays: TrainingPairs | Embeddings | None) -> str:
+    """SHA-256 of all arrays of a set of pairs or of embeddings."""
+    digest = hashlib.sha256()
+    for field in fields(arrays) if arrays is not None else ():
+        array = np.ascontiguousarray(getattr(arrays, field.name))
+        digest.update(f"{field.name} {array.shape} ".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
 
 
 def untrained_fit(pairs: TrainingPairs, settings: ModelSettings) -> Fit:

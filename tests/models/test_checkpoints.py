@@ -35,6 +35,10 @@ class FolderCheckpoints:
     def newest(self) -> Path | None:
         return self.kept()[-1] if self.kept() else None
 
+    def discard(self) -> None:
+        for folder in self.kept():
+            shutil.rmtree(folder)
+
     def keep(self, folder: Path) -> None:
         shutil.copytree(folder, self._folder / "new")
         (self._folder / "new").rename(self._folder / str(len(self.kept())))
@@ -103,6 +107,28 @@ def test_a_checkpoint_of_another_fit_is_not_taken_up(tmp_path: Path) -> None:
     logs: list[EpochLog] = []
     fit("bpr", tmp_path, logs.append, epochs=2)
     assert [log.epoch for log in logs] == [1, 2]
+
+
+def test_a_damaged_checkpoint_costs_time_only(tmp_path: Path) -> None:
+    whole = fit("ials", tmp_path, epochs=3)
+    newest = FolderCheckpoints(tmp_path).newest()
+    assert newest is not None
+    for name, content in (("arrays.npz", b"PK\x03\x04"), ("arrays.npz", b""), ("state.json", b"{")):
+        (newest / name).write_bytes(content)
+        logs: list[EpochLog] = []
+        assert digest(fit("ials", tmp_path, logs.append, 3).embeddings) == digest(whole.embeddings)
+        assert [log.epoch for log in logs] == [1, 2, 3]
+        newest = FolderCheckpoints(tmp_path).newest()
+        assert newest is not None
+
+
+def test_a_checkpoint_of_other_pairs_is_not_taken_up(tmp_path: Path) -> None:
+    settings, logs = ModelSettings(loss="ials", embedding_dim=6), list[EpochLog]()
+    for seed in (0, 1):  # as many pairs, others
+        train, _ = split_checkerboard(40, 30, seed)
+        checkpoints = FolderCheckpoints(tmp_path)
+        fit_embeddings(train, settings, 5, epochs=2, on_epoch=logs.append, checkpoints=checkpoints)
+    assert [log.epoch for log in logs] == [1, 2, 1, 2]
 
 
 def test_saving_takes_its_share_of_the_time_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

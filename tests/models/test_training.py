@@ -4,7 +4,6 @@ import hashlib
 import subprocess
 import sys
 from dataclasses import fields
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -175,20 +174,6 @@ def test_validation_without_a_trained_user_counts_as_none(tiny: ModelSettings) -
 def test_validation_of_another_catalogue_is_refused(tiny: ModelSettings) -> None:
     with pytest.raises(ValueError, match="validation has 3 users and 2 items"):
         fit_embeddings(to_pairs([(0, 0)], 2, 2), tiny, 0, validation=to_pairs([(1, 1)], 3, 2))
-
-
-@pytest.mark.parametrize("loss", ["ials", "bpr"])
-def test_tensorboard_logs_have_the_loss_and_the_ndcg(loss: str, tiny: ModelSettings, tmp_path: Path) -> None:
-    from tensorflow.python.summary.summary_iterator import summary_iterator
-
-    train, validation = split_checkerboard(20, 20)
-    settings = tiny.model_copy(update={"loss": loss})
-    fit = fit_embeddings(train, settings, 0, epochs=3, validation=validation, log_folder=tmp_path / "logs")
-    events = [event for path in (tmp_path / "logs").rglob("*tfevents*") for event in summary_iterator(str(path))]
-    tags = [value.tag for event in events for value in event.summary.value]
-    assert len(fit.history) == 3
-    assert tags.count("epoch_loss") == 3
-    assert tags.count("epoch_ndcg@10") == 3
 
 
 def test_training_that_diverges_stops_with_advice(tiny: ModelSettings) -> None:
