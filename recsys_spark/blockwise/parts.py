@@ -28,12 +28,12 @@ class WrittenPart(NamedTuple):
 
 
 def write_part(
-    batches: Iterator[pa.RecordBatch], folder: Path, names: Names, row_group_bytes: int = ROW_GROUP_BYTES
+    batches: Iterator[pa.RecordBatch], folder: Path, names: Names, row_group_bytes: int | None = None
 ) -> Iterator[pa.RecordBatch]:
     """Write the batches of this attempt of a task into one file; give a row of `WRITTEN`, or none without a batch.
 
     The folder is not made: an attempt that begins after it was removed fails, and disturbs nobody.
-    Memory: a row group, which is closed when it passes `row_group_bytes`, and its strings.
+    Memory: a row group, which is closed when it passes `row_group_bytes` (16 MB), and its strings.
     """
     context = TaskContext.get()
     number = 0 if context is None else context.partitionId()
@@ -41,7 +41,7 @@ def write_part(
         raise not_shared(folder)
     path = folder / f"part-{number:05d}-{secrets.token_hex(8)}.snappy.parquet"
     rows = 0
-    for positions in _row_groups(batches, row_group_bytes):
+    for positions in _row_groups(batches, ROW_GROUP_BYTES if row_group_bytes is None else row_group_bytes):
         group = with_dictionaries(positions, names)
         if rows == 0:
             writer = _open_writer(path, group.schema)

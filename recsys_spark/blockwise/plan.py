@@ -22,7 +22,7 @@ from pyspark.sql.types import ArrayType, StructType
 from threadpoolctl import threadpool_limits
 
 from recsys_spark.blockwise.naming import Names, with_names
-from recsys_spark.blockwise.parts import ROW_GROUP_BYTES, WRITTEN, WrittenPart, write_part
+from recsys_spark.blockwise.parts import WRITTEN, WrittenPart, write_part
 
 Block: TypeAlias = pa.RecordBatch
 """One row of a block table; read its binary cells with `array_of` of `blockwise.blocks`."""
@@ -101,7 +101,7 @@ class BlockMap:
         results, names, are_rows_apart = self._results(), self.names, self.are_rows_apart
 
         def write(batches: Batches) -> Batches:
-            yield from write_part(results(batches), folder, names, 0 if are_rows_apart else ROW_GROUP_BYTES)
+            yield from write_part(results(batches), folder, names, 0 if are_rows_apart else None)
 
         rows = self.blocks.rows(self.columns).mapInArrow(write, WRITTEN).collect()
         return [WrittenPart(row["name"], row["rows"], row["bytes"]) for row in rows]

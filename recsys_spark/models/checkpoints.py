@@ -77,7 +77,12 @@ class Checkpointer(keras.callbacks.Callback):  # type: ignore[misc]
             state = json.loads((folder / STATE).read_text(encoding="utf-8"))
             with np.load(folder / ARRAYS, allow_pickle=False) as arrays:
                 self._arrays = dict(arrays)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile):  # after a crash of the machine: nothing is lost but time
+        except (
+            OSError,
+            ValueError,
+            EOFError,
+            zipfile.BadZipFile,
+        ):  # after a crash of the machine: nothing is lost but time
             state = {"purpose": None}
         if state["purpose"] != self._purpose:
             self._arrays = {}
