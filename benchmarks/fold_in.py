@@ -16,7 +16,7 @@ from benchmarks.datasets import gowalla, is_there, ml_1m
 from benchmarks.harness import save
 from benchmarks.quality import SEED, means, some_pairs, without_a_tenth
 from recsys_spark.kernels.csr import CsrRows, IndexLists
-from recsys_spark.kernels.least_squares import WholeDataLoss, fixed_side, solve_rows
+from recsys_spark.kernels.least_squares import WholeDataLoss, fixed_side, fold_in_rows, places_of
 from recsys_spark.kernels.scoring import score_top_k
 from recsys_spark.models.alternating import sampled_l2
 from recsys_spark.models.embeddings import Embeddings
@@ -33,14 +33,11 @@ SHARES = (0.2, 0.5)
 
 def folded_in(embeddings: Embeddings, train: TrainingPairs, loss: WholeDataLoss) -> Embeddings:
     """All users, from the trained items."""
-    places = np.cumsum(embeddings.is_trained_item) - 1
-    known = embeddings.is_trained_item[train.item_idx]
-    pairs = some_pairs(train, known)
-    items = places[pairs.item_idx].astype(np.int32)
-    rows = CsrRows(pairs.indptr(), items, np.ones(len(pairs), np.float32), int(places[-1]) + 1)
-    fixed = fixed_side(embeddings.item_vectors[embeddings.is_trained_item])
-    vectors, _ = solve_rows(rows, fixed, loss.unobserved_weight, loss.penalties(rows), threads=2)
-    flags, zeros = np.diff(rows.indptr) > 0, np.zeros(len(vectors), np.float32)
+    rows = CsrRows(train.indptr(), train.item_idx, train.rating, train.n_items)
+    is_trained = embeddings.is_trained_item
+    fixed = fixed_side(embeddings.item_vectors[is_trained])
+    vectors, flags = fold_in_rows(rows, places_of(is_trained), fixed, loss, 1, threads=2)
+    zeros = np.zeros(len(vectors), np.float32)
     squares = np.zeros((len(vectors), 2), np.float32)
     return replace(embeddings, user_vectors=vectors, user_biases=zeros, is_trained_user=flags, user_squares=squares)
 

@@ -204,15 +204,15 @@ def keep_fit(storage: RunStorage, settings: Settings, name: FitName, fit: Fit, s
 
     The fit of a sample is stored without users; the executors fold all of them in.
     """
-    embeddings = fit.embeddings
+    embeddings, loss = fit.embeddings, fit.whole_data_loss
     if sample is not None:
         embeddings = replace(embeddings.without_users(), popularity=_popularity(storage, _SEEN[name]))
     folder = storage.scratch / f"{name}-export"
     save_embeddings(folder, embeddings, settings.model, settings.seed, fit.best_epoch)
     storage.upload(folder, name)
-    if sample is not None and fit.whole_data_loss is not None:
-        loss = replace(fit.whole_data_loss, l2=settings.model.l2_penalty)
-        _fold_in(storage, settings, name, embeddings, loss)
+    if sample is not None:
+        assert loss is not None, "the settings allow a sample with `ials` alone"  # noqa: S101
+        _fold_in(storage, settings, name, embeddings, replace(loss, l2=settings.model.l2_penalty))
         return
     blocks = storage.scratch / f"{name}-blocks"
     write_user_blocks(embeddings, settings.matrix.block_users, blocks)

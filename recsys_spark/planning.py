@@ -154,7 +154,7 @@ def _steps(settings: Settings, workload: Workload, speeds: Speeds, cores: int) -
         yield StepPlan("neighbors", tasks, shards, 8 * pairs + 8 * users, worker, 16 * users, seconds)
     yield StepPlan("train", 0, 0, 0, 0, driver_bytes_of_training(settings.model, workload), None)
     if settings.model.max_trained_users is not None and settings.model.max_trained_users < users:
-        dims, handed_out = settings.model.embedding_dim, 4 * items * (settings.model.embedding_dim + 1)
+        handed_out = 4 * items * (dims + 1)
         block = block_users * (29 * workload.interactions_a_user + 16 * (dims + EXTRA_COLUMNS))
         worker = int(WORKER_BYTES + block + 4 * (dims + 1024) * dims + 16 * dims**2)
         yield StepPlan("fold in", tasks, 1, handed_out, worker, handed_out, None)

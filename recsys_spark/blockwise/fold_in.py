@@ -16,7 +16,7 @@ from recsys_spark.blockwise.plan import BlockMap, Blocks
 from recsys_spark.blockwise.user_rows import ROW_COLUMNS
 from recsys_spark.kernels.csr import CsrRows
 from recsys_spark.kernels.layout import user_columns
-from recsys_spark.kernels.least_squares import FixedSide, WholeDataLoss, fixed_side, solve_rows
+from recsys_spark.kernels.least_squares import FixedSide, WholeDataLoss, fixed_side, fold_in_rows, places_of
 from recsys_spark.tables import Table
 
 
@@ -34,22 +34,10 @@ class FoldIn:
     loss: WholeDataLoss
     least_interactions: int
 
-    def known(self, rows: CsrRows) -> CsrRows:
-        """The rows over trained items alone, every entry 1, of users with enough of them; others lose theirs."""
-        places = self.places.load()
-        trained = rows.select(places[rows.indices] >= 0)
-        lengths = np.diff(trained.indptr)
-        kept = trained.select(np.repeat(lengths >= self.least_interactions, lengths))
-        columns = np.ascontiguousarray(places[kept.indices])
-        return CsrRows(kept.indptr, columns, np.ones(kept.nnz, np.float32), len(self.turned.load()))
-
-    def vectors(self, known: CsrRows) -> NDArray[np.float32]:
-        """The vectors of users, (rows, d); zeros for those without an entry."""
-        if known.nnz == 0:
-            return np.zeros((known.n_rows, len(self.diagonal.load())), np.float32)
+    def solve(self, rows: CsrRows) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """The vectors of users, (rows, d), and who has one."""
         fixed = FixedSide(self.turned.load(), self.diagonal.load(), self.axes.load())
-        vectors, _ = solve_rows(known, fixed, self.loss.unobserved_weight, self.loss.penalties(known))
-        return vectors
+        return fold_in_rows(rows, self.places.load(), fixed, self.loss, self.least_interactions)
 
 
 def distribute_fold_in(
@@ -64,9 +52,7 @@ def distribute_fold_in(
 
     Memory of the driver: twice the vectors; disk there and on each host: 4 bytes x d x trained items, and 4 an item.
     """
-    places = np.full(len(is_trained), -1, np.int32)
-    places[is_trained] = np.arange(np.count_nonzero(is_trained), dtype=np.int32)
-    arrays = {**fixed_side(vectors[is_trained])._asdict(), "places": places}
+    arrays = {**fixed_side(vectors[is_trained])._asdict(), "places": places_of(is_trained)}
     files = {name: distribute_array(spark, path) for name, path in save_arrays(scratch, arrays).items()}
     return FoldIn(**files, loss=loss, least_interactions=least_interactions)
 
@@ -80,11 +66,9 @@ def fold_in_users(blocks: Blocks, fold_in: FoldIn, n_items: int, hold_out: bool,
 
     def solve(some: pa.RecordBatch) -> pa.RecordBatch:
         (block,) = single_blocks(some)
-        known = fold_in.known(training_rows(block, n_items, hold_out))
-        is_trained = np.diff(known.indptr) > 0
-        vectors = user_columns(fold_in.vectors(known), np.zeros(known.n_rows, np.float32), is_trained)
-        cells = [block.column("block_id"), binary_cell(vectors), binary_cell(is_trained.astype(np.uint8))]
+        vectors, is_trained = fold_in.solve(training_rows(block, n_items, hold_out))
+        columns = user_columns(vectors, np.zeros(len(vectors), np.float32), is_trained)
+        cells = [block.column("block_id"), binary_cell(columns), binary_cell(is_trained.astype(np.uint8))]
         return pa.record_batch(cells, names=table.schema.names)
 
-    columns = ("block_id", *ROW_COLUMNS)
-    return BlockMap(blocks, columns, solve, table.schema, are_rows_apart=table.group_rows == 1)
+    return BlockMap(blocks, ("block_id", *ROW_COLUMNS), solve, table.schema)

@@ -28,12 +28,12 @@ class WrittenPart(NamedTuple):
 
 
 def write_part(
-    batches: Iterator[pa.RecordBatch], folder: Path, names: Names, row_group_bytes: int | None = None
+    batches: Iterator[pa.RecordBatch], folder: Path, names: Names, group_rows: int | None = None
 ) -> Iterator[pa.RecordBatch]:
     """Write the batches of this attempt of a task into one file; give a row of `WRITTEN`, or none without a batch.
 
     The folder is not made: an attempt that begins after it was removed fails, and disturbs nobody.
-    Memory: a row group, which is closed when it passes `row_group_bytes` (16 MB), and its strings.
+    Memory: a row group, which is closed when it passes 16 MB or has `group_rows` rows, and its strings.
     """
     context = TaskContext.get()
     number = 0 if context is None else context.partitionId()
@@ -41,11 +41,11 @@ def write_part(
         raise not_shared(folder)
     path = folder / f"part-{number:05d}-{secrets.token_hex(8)}.snappy.parquet"
     rows = 0
-    for positions in _row_groups(batches, ROW_GROUP_BYTES if row_group_bytes is None else row_group_bytes):
+    for positions in _row_groups(batches):
         group = with_dictionaries(positions, names)
         if rows == 0:
             writer = _open_writer(path, group.schema)
-        writer.write_table(group)
+        writer.write_table(group, row_group_size=group_rows)
         rows += group.num_rows
     if rows:
         writer.close()
@@ -73,11 +73,11 @@ def _repeating(schema: pa.Schema) -> list[str]:
     return [name for name in is_text if is_text[name]] + [f"{field.name}.list.element" for field in in_lists]
 
 
-def _row_groups(batches: Iterator[pa.RecordBatch], least_bytes: int) -> Iterator[pa.Table]:
+def _row_groups(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
     held: list[pa.RecordBatch] = []
     for batch in batches:
         held.append(batch)
-        if sum(each.nbytes for each in held) >= least_bytes:
+        if sum(each.nbytes for each in held) >= ROW_GROUP_BYTES:
             yield pa.Table.from_batches(held)
             held = []
     if sum(each.num_rows for each in held):

@@ -70,8 +70,7 @@ class BlockMap:
 
     `columns` are those of the blocks that it reads: others do not travel. `work` is pickled to the workers, so it holds
     names of distributed files and plain values, no arrays. In the columns that `names` has, it gives lists of positions
-    in a distributed file of strings, and the table holds the strings. With `are_rows_apart`, files have a row group for
-    what each call of `work` gives: for tables of which tasks read a block at a time.
+    in a distributed file of strings, and the table holds the strings.
     """
 
     blocks: Blocks
@@ -80,7 +79,6 @@ class BlockMap:
     schema: StructType
     at_once: int = 1
     names: Names = field(default_factory=dict)
-    are_rows_apart: bool = False
 
     def frame(self) -> DataFrame:
         """The table as a frame: a map-only stage, without a shuffle of what the work gives."""
@@ -92,16 +90,18 @@ class BlockMap:
 
         return self.blocks.rows(self.columns).mapInArrow(give, self.schema)
 
-    def write_parts(self, folder: Path) -> list[WrittenPart]:
+    def write_parts(self, folder: Path, group_rows: int | None = None) -> list[WrittenPart]:
         """Write the table as Parquet files into a folder that driver and executors share; give those that count.
+
+        `group_rows`: most rows of a row group; None for as many as fit in 16 MB.
 
         Each attempt of a task writes a file with a name of its own, and Spark reports one attempt a task: files of
         attempts that failed, were overtaken or came too late are in the folder too, and are not given.
         """
-        results, names, are_rows_apart = self._results(), self.names, self.are_rows_apart
+        results, names = self._results(), self.names
 
         def write(batches: Batches) -> Batches:
-            yield from write_part(results(batches), folder, names, 0 if are_rows_apart else None)
+            yield from write_part(results(batches), folder, names, group_rows)
 
         rows = self.blocks.rows(self.columns).mapInArrow(write, WRITTEN).collect()
         return [WrittenPart(row["name"], row["rows"], row["bytes"]) for row in rows]

@@ -45,12 +45,12 @@ class Mapped(Protocol):
         """The table, for Spark to write."""
         ...
 
-    def write_parts(self, folder: Path) -> Sequence[Part]:
-        """Write the table into files of the folder; give those that count."""
+    def write_parts(self, folder: Path, group_rows: int | None = None) -> Sequence[Part]:
+        """Write the table into files of the folder, of so many rows a row group; give those that count."""
         ...
 
 
-def write_parts(mapped: Mapped, folder: Path) -> Sequence[Part]:
+def write_parts(mapped: Mapped, folder: Path, group_rows: int | None = None) -> Sequence[Part]:
     """Have the tasks write into a hidden folder; move what counts up to `folder`, remove the rest.
 
     Raises:
@@ -59,7 +59,7 @@ def write_parts(mapped: Mapped, folder: Path) -> Sequence[Part]:
     attempts = folder / f"_attempts-{uuid4().hex}"
     attempts.mkdir(parents=True)
     try:
-        parts = mapped.write_parts(attempts)
+        parts = mapped.write_parts(attempts, group_rows)
         for part in parts:
             _move(attempts, part, folder)
     finally:

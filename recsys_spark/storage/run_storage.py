@@ -110,7 +110,7 @@ class RunStorage:
             return self.write(table, mapped.frame())
         _require_columns(table, mapped.schema)
         self._clear(table.name)
-        parts = write_parts(mapped, folder)
+        parts = write_parts(mapped, folder, table.group_rows)
         if not parts:  # not even an empty file says which columns there would be
             return self.write(table, self.spark.createDataFrame([], mapped.schema))
         return self._finish_files(table, sum(part.rows for part in parts))

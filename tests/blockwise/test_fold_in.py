@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 from pyspark.sql import SparkSession
@@ -15,6 +16,7 @@ from recsys_spark.blockwise.plan import MovedBlocks
 from recsys_spark.blockwise.stored import stored_blocks
 from recsys_spark.kernels.layout import EXTRA_COLUMNS
 from recsys_spark.kernels.least_squares import WholeDataLoss
+from recsys_spark.storage.mapped import write_parts
 from recsys_spark.tables import USER_EMBEDDINGS
 from tests.blockwise.conftest import N_ITEMS, N_USERS, Blocks, Source, Taste
 
@@ -70,12 +72,9 @@ def test_without_a_trained_item_nobody_has_a_vector(spark: SparkSession, tmp_pat
 
 
 def test_a_file_has_a_row_group_for_each_block(spark: SparkSession, tmp_path: Path, source: Source) -> None:
-    import pyarrow.parquet as pq
-
     fold_in = distribute_fold_in(spark, VECTORS, IS_TRAINED, LOSS, 1, tmp_path / "items")
-    blocks = stored_blocks(spark, [source(2).folder])
-    (tmp_path / "written").mkdir()
-    parts = fold_in_users(blocks, fold_in, N_ITEMS, False, USER_EMBEDDINGS).write_parts(tmp_path / "written")
+    mapped = fold_in_users(stored_blocks(spark, [source(2).folder]), fold_in, N_ITEMS, False, USER_EMBEDDINGS)
+    parts = write_parts(mapped, tmp_path / "written", USER_EMBEDDINGS.group_rows)
     assert sum(part.rows for part in parts) == -(-N_USERS // 2)
     for part in parts:
         assert pq.ParquetFile(tmp_path / "written" / part.name).num_row_groups == part.rows

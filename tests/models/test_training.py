@@ -29,10 +29,11 @@ def lists_of(embeddings: Embeddings, seen: TrainingPairs, k: int) -> np.ndarray:
 def test_a_checkerboard_of_tastes_is_learned(loss: str, tiny: ModelSettings) -> None:
     train, validation = split_checkerboard()
     logs: list[EpochLog] = []
-    settings = tiny.model_copy(update={"loss": loss})
+    # Two tastes are two singular vectors; more of them would be noise.
+    settings = tiny.model_copy(update={"loss": loss, "embedding_dim": 2 if loss == "spectral" else tiny.embedding_dim})
     fit = fit_embeddings(train, settings, 0, validation=validation, on_epoch=logs.append)
     users = np.arange(train.n_users)[:, None]
-    assert (lists_of(fit.embeddings, train, 5) % 2 == users % 2).mean() > 0.97
+    assert (lists_of(fit.embeddings, train, 5) % 2 == users % 2).mean() > 0.98
     assert tuple(logs) == fit.history
     assert [log.epoch for log in logs] == list(range(1, len(logs) + 1))
     best = max(log.validation_ndcg or 0 for log in logs)

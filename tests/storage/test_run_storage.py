@@ -282,7 +282,7 @@ class Written:
     def frame(self) -> DataFrame:
         return self.spark.createDataFrame([(user, 5, ["a"], None) for user in self.users], SCORES.schema)
 
-    def write_parts(self, folder: Path) -> list[WrittenPart]:
+    def write_parts(self, folder: Path, group_rows: int | None = None) -> list[WrittenPart]:
         found = []
         for user in (*self.users, "overtaken"):
             row = {"user_id": [user], "value": [self.value], "tags": [["a"]], "note": pa.nulls(1, pa.float64())}
