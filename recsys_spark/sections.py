@@ -195,32 +195,58 @@ class NeighborSettings(Section):
 
 LEAST_IALS_L2 = 1e-5
 
+Loss = Literal["ials", "spectral", "softmax", "sampled_softmax", "cosine_contrastive", "bpr", "bce", "mse"]
+_SOFTMAXES = ("softmax", "sampled_softmax")
+_SHARED_NEGATIVES = ("sampled_softmax", "cosine_contrastive")
+_OF_USERS = (*_SOFTMAXES, "cosine_contrastive")
+
 
 class ModelSettings(Section):
     """The embedding model and its training, on the driver."""
 
-    loss: Literal["ials", "spectral", "bpr", "bce", "mse"] = Field(
+    loss: Loss = Field(
         "ials",
         description="`ials` ranks, by alternating least squares over all pairs, seen or not; `spectral` ranks, by the "
-        "leading singular vectors of the normalised matrix, and needs many dimensions: 256 and more; `bpr` and `bce` "
-        "rank, against sampled negatives; `mse` predicts ratings, which the others ignore: to them a pair is seen or "
-        "not.",
+        "leading singular vectors of the normalised matrix, and needs many dimensions: 256 and more; `softmax` ranks "
+        "each positive among all items, and takes the longest; `sampled_softmax` and `cosine_contrastive` rank, "
+        "against sampled items that the users of a batch share; `bpr` and `bce` rank, against items sampled for each "
+        "pair; `mse` predicts ratings, which the others ignore: to them a pair is seen or not.",
     )
     embedding_dim: int = Field(64, ge=1, le=4096, description="Latent size of users and items.")
     epochs: int = Field(60, ge=1, description="Most epochs; early stopping usually ends before.")
     patience: int = Field(
         5, ge=1, description="Epochs without a validation NDCG@10 better by .0003 before training stops."
     )
-    batch_size: int = Field(2048, ge=1, description="Interactions in a step (`bpr`, `bce`, `mse`).")
+    batch_size: int | None = Field(
+        None,
+        ge=1,
+        description="Interactions in a step (all but `ials` and `spectral`). None: 2,048 for `bpr`, `bce` and `mse`, "
+        "else 8,192: users with all of theirs.",
+    )
     learning_rate: float = Field(
-        0.1, gt=0, description="Step size of Adagrad, which keeps one scale a row (`bpr`, `bce`, `mse`)."
+        0.1, gt=0, description="Step size of Adagrad, which keeps one scale a row (all but `ials` and `spectral`)."
     )
     l2: float | None = Field(
         None,
         ge=0,
         description="L2 penalty on the vectors a sample touches, added to its loss; `ials`: times the pairs of a row, "
-        "`unobserved_weight` for each of the other side included; `spectral` has none. None: 0.03 for `mse`, 0.003 for "
-        "`bpr`, else 0.01.",
+        "`unobserved_weight` for each of the other side included; of no effect on cosines and `spectral`. None: 0.03 "
+        "for `mse`, 0.003 for `bpr`, 0 for `softmax` and `sampled_softmax`, else 0.01.",
+    )
+    similarity: Literal["cosine", "dot"] = Field(
+        "cosine", description="What `softmax` and `sampled_softmax` score by; with `dot`, items have biases."
+    )
+    temperature: float | None = Field(
+        None,
+        gt=0,
+        description="What scores are divided by in `softmax` and `sampled_softmax`; lower minds the hardest negatives "
+        "more. None: 0.1 for cosines, 1 for dot products.",
+    )
+    margin: float = Field(
+        0.4, ge=-1, lt=1, description="Cosine up to which a negative costs nothing (`cosine_contrastive`)."
+    )
+    negative_weight: float = Field(
+        10.0, gt=0, description="Weight of the mean negative beside the positive (`cosine_contrastive`)."
     )
     unobserved_weight: float | None = Field(
         None,
@@ -228,7 +254,20 @@ class ModelSettings(Section):
         description="Weight of any pair beside 1 for a seen one (`ials`). None: such that all pairs of a user weigh "
         "ten times the seen ones, in the mean.",
     )
-    negatives: int = Field(4, ge=1, description="Sampled negatives for each positive (`bpr`, `bce`).")
+    negatives: int | None = Field(
+        None,
+        ge=1,
+        description="Sampled negatives: for each positive (`bpr`, `bce`), or shared by a batch (`sampled_softmax`, "
+        "`cosine_contrastive`). None: 4, or 1,024 shared ones.",
+    )
+    popularity_exponent: float = Field(
+        0.0, ge=0, le=1, description="Negatives are drawn by the item's users to this power; 0: uniformly."
+    )
+    in_batch_negatives: bool = Field(
+        False,
+        description="The items of a batch are negatives of its other users, too (`sampled_softmax`, "
+        "`cosine_contrastive`).",
+    )
     min_user_interactions: int = Field(
         1, ge=1, description="Users with fewer are not trained; they get the fallback tier."
     )
@@ -254,13 +293,46 @@ class ModelSettings(Section):
             )
         if self.max_trained_users is not None and self.loss != "ials":
             raise ValueError(f"max_trained_users needs loss 'ials', which can fold users in, got {self.loss!r}")
+        if self.in_batch_negatives and self.loss not in _SHARED_NEGATIVES:
+            raise ValueError(f"in_batch_negatives needs loss {_either(_SHARED_NEGATIVES)}, got {self.loss!r}")
+        if self.similarity == "dot" and self.loss == "cosine_contrastive":
+            raise ValueError("similarity must be 'cosine' for loss 'cosine_contrastive', got 'dot'")
         return self
 
     @property
     def l2_penalty(self) -> float:
         """The penalty in force, the default of the loss filled in."""
-        defaults = {"mse": 0.03, "bpr": 0.003, "bce": 0.01, "ials": 0.01, "spectral": 0.0}
-        return defaults[self.loss] if self.l2 is None else self.l2
+        defaults = {"mse": 0.03, "bpr": 0.003, "bce": 0.01, "ials": 0.01}
+        return defaults.get(self.loss, 0.0) if self.l2 is None else self.l2
+
+    @property
+    def is_trained_by_user(self) -> bool:
+        """Whether a batch holds users with all of their pairs, or else pairs of any users."""
+        return self.loss in _OF_USERS
+
+    @property
+    def is_cosine(self) -> bool:
+        """Whether scores are cosines, or else dot products with biases."""
+        return self.is_trained_by_user and self.similarity == "cosine"
+
+    @property
+    def pairs_in_batch(self) -> int:
+        """The batch size in force."""
+        return self.batch_size or (8192 if self.is_trained_by_user else 2048)
+
+    @property
+    def sampled_negatives(self) -> int:
+        """The number of negatives in force."""
+        return self.negatives or (1024 if self.is_trained_by_user else 4)
+
+    @property
+    def softmax_temperature(self) -> float:
+        """The temperature in force."""
+        return self.temperature or (0.1 if self.is_cosine else 1.0)
+
+
+def _either(names: tuple[str, ...]) -> str:
+    return " or ".join(repr(name) for name in names)
 
 
 class RecommendSettings(Section):

@@ -12,6 +12,8 @@ from recsys_spark.models.backend import keras, ops, tf
 
 Tensor = Any
 
+_SHORTEST = 1e-12
+
 
 class Encoded(NamedTuple):
     """Users or items as a tower gives them: `vectors` (..., d) and `biases` (...)."""
@@ -21,31 +23,52 @@ class Encoded(NamedTuple):
 
 
 class EmbeddingTower(keras.layers.Layer):  # type: ignore[misc]
-    """A table of vectors and biases; any layer from positions to `Encoded` can take its place."""
+    """A table of vectors and biases; with `is_unit` the vectors score at length one and the biases not at all."""
 
-    def __init__(self, rows: int, embedding_dim: int, name: str) -> None:
+    def __init__(self, rows: int, embedding_dim: int, name: str, is_unit: bool = False) -> None:
         super().__init__(name=name)
         self.embedding_dim = embedding_dim
+        self.is_unit = is_unit
         # Zeros, because training assigns its own start: random rows, or those of the night before.
         self.vectors = self.add_weight(shape=(rows, embedding_dim), initializer="zeros", name="vectors")
-        self.biases = self.add_weight(shape=(rows,), initializer="zeros", name="biases")
+        self.biases = self.add_weight(shape=(rows,), initializer="zeros", trainable=not is_unit, name="biases")
         self.built = True
 
     def call(self, idx: Tensor) -> Encoded:
         """Rows of the table: positions (...) to vectors (..., d) and biases (...)."""
-        return Encoded(ops.take(self.vectors, idx, axis=0), ops.take(self.biases, idx, axis=0))
+        vectors = ops.take(self.vectors, idx, axis=0)
+        if self.is_unit:
+            return Encoded(of_length_one(vectors), ops.zeros_like(vectors[..., 0]))
+        return Encoded(vectors, ops.take(self.biases, idx, axis=0))
+
+    def read(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """All vectors (rows, d) and biases (rows,) as they score."""
+        vectors, biases = self.vectors.numpy(), self.biases.numpy()
+        if not self.is_unit:
+            return vectors, biases
+        lengths = np.sqrt(np.maximum(np.einsum("rd,rd->r", vectors, vectors), _SHORTEST))
+        return vectors / lengths[:, None], np.zeros_like(biases)
+
+
+def of_length_one(vectors: Tensor) -> Tensor:
+    """Vectors (..., d) divided by their lengths; those of length 0 stay."""
+    squares = ops.sum(ops.square(vectors), axis=-1, keepdims=True)
+    return vectors * ops.rsqrt(ops.maximum(squares, _SHORTEST))
 
 
 class EmbeddingModel(keras.Model):  # type: ignore[misc]
-    """score = offset + user bias + item bias + user vector . item vector. Koren et al., Computer 42(8), 2009."""
+    """score = offset + user bias + item bias + user vector . item vector. Koren et al., Computer 42(8), 2009.
+
+    With `is_cosine` the vectors are divided by their lengths first, and biases stay 0.
+    """
 
     advice = "lower model.learning_rate"
     """What to do when training diverges."""
 
-    def __init__(self, n_users: int, n_items: int, embedding_dim: int) -> None:
+    def __init__(self, n_users: int, n_items: int, embedding_dim: int, is_cosine: bool = False) -> None:
         super().__init__(name="embedding_model")
-        self.users = EmbeddingTower(n_users, embedding_dim, name="users")
-        self.items = EmbeddingTower(n_items, embedding_dim, name="items")
+        self.users = EmbeddingTower(n_users, embedding_dim, "users", is_cosine)
+        self.items = EmbeddingTower(n_items, embedding_dim, "items", is_cosine)
         self.offset = self.add_weight(shape=(), initializer="zeros", trainable=False, name="offset")
         self.built = True
 
@@ -60,15 +83,19 @@ class EmbeddingModel(keras.Model):  # type: ignore[misc]
         products = ops.sum(users.vectors * items.vectors, axis=-1)
         return self.offset + users.biases + items.biases + products
 
+    def score_all(self, users: Encoded, items: Encoded) -> Tensor:
+        """Scores (u, k) of each of u encoded users with each of k encoded items."""
+        products = ops.matmul(users.vectors, ops.transpose(items.vectors))
+        return self.offset + users.biases[:, None] + items.biases + products
+
     def ranking_vectors(self, user_idx: NDArray[np.intp]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Matrices (q, d + 1) and (n, d + 1) whose product orders the items of some users as the scores do."""
-        users = self.users.vectors.numpy()[user_idx]
-        ones = np.ones((len(users), 1), dtype=np.float32)
-        items = [self.items.vectors.numpy(), self.items.biases.numpy()[:, None]]
-        return np.hstack([users, ones]), np.hstack(items)
+        (users, _), (items, biases) = self.users.read(), self.items.read()
+        ones = np.ones((len(user_idx), 1), dtype=np.float32)
+        return np.hstack([users[user_idx], ones]), np.hstack([items, biases[:, None]])
 
     def compile(self, objective: Callable[..., Tensor], optimizer: keras.optimizers.Optimizer) -> None:
-        """Set what a step minimises (see `objectives.Objective`) and how."""
+        """Set what a step minimises, one of `objectives`, and how."""
         # Explicit, because Keras' "auto" leaves XLA off where there is no GPU.
         super().compile(optimizer=optimizer, jit_compile=True)
         self._objective = objective
@@ -79,8 +106,8 @@ class EmbeddingModel(keras.Model):  # type: ignore[misc]
         """The mean loss of the epoch."""
         return [self._loss]
 
-    def train_step(self, batch: tuple[tuple[Tensor, Tensor], Tensor, Tensor]) -> dict[str, Tensor]:
-        """One compiled step on a batch of `PairBatches`."""
+    def train_step(self, batch: tuple[tuple[Tensor, ...], Tensor, Tensor]) -> dict[str, Tensor]:
+        """One compiled step on a batch of `PairBatches` or `UserBatches`."""
         inputs, rating, weight = batch
         with tf.GradientTape() as tape:
             losses = self._objective(self, inputs, rating, self.optimizer.iterations) * weight

@@ -1,6 +1,6 @@
-"""Losses: from the scores of a batch to one loss a sample.
+"""Losses: from the scores of a batch to one loss a pair.
 
-A new loss is a function here and its name in `LOSSES` and in `ModelSettings.loss`.
+A new loss is a function here and its name in `PAIR_LOSSES` or in `training`, and in `ModelSettings.loss`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import Any
 from recsys_spark.models.backend import ops
 
 Tensor = Any
+
+_NEVER = -1e9  # a logit whose exponential is 0, and finite, because infinities less infinities are no numbers
 
 
 @dataclass(frozen=True)
@@ -50,15 +52,49 @@ def _mean_of_negatives(losses: Tensor, scores: Scores) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Loss:
+class PairLoss:
     """A loss and what it needs: sampled negatives, or the mean rating as the offset of every score."""
 
     function: Callable[[Scores], Tensor]
     needs_negatives: bool
 
 
-LOSSES = {
-    "mse": Loss(mse, needs_negatives=False),
-    "bpr": Loss(bpr, needs_negatives=True),
-    "bce": Loss(bce, needs_negatives=True),
+@dataclass(frozen=True)
+class SharedScores:
+    """What a loss sees of b pairs of u users, against k items that all of them share.
+
+    Shapes: `positive` (b,), `rows` (b,) which of the users a pair is of, `negative` (u, k), `is_negative` (u, k) 1.0 or
+    0.0 as in `Scores`, `log_expected` (k,) the logarithm of how often each of the k is expected among them.
+    """
+
+    positive: Tensor
+    rows: Tensor
+    negative: Tensor
+    is_negative: Tensor
+    log_expected: Tensor
+
+
+def softmax(scores: SharedScores, temperature: float) -> Tensor:
+    """-log of the softmax of each positive among itself and the user's true negatives, (b,).
+
+    A sampled negative stands for as many as it was likely to be drawn for, so that the expected sum over the sample
+    is the sum over all. Bengio & Senecal, IEEE Trans. Neural Networks 19(4), 2008; Yi et al., RecSys 2019.
+    """
+    logits = scores.negative / temperature - scores.log_expected
+    logits = ops.where(scores.is_negative > 0, logits, _NEVER)
+    rivals, positive = ops.take(ops.logsumexp(logits, axis=-1), scores.rows), scores.positive / temperature
+    return ops.softplus(rivals - positive)
+
+
+def cosine_contrastive(scores: SharedScores, margin: float, negative_weight: float) -> Tensor:
+    """1 - positive + weight x mean of the negatives' cosines above the margin, (b,). Mao et al., CIKM 2021."""
+    above = ops.relu(scores.negative - margin) * scores.is_negative
+    mean = ops.sum(above, axis=-1) / ops.maximum(ops.sum(scores.is_negative, axis=-1), 1.0)
+    return 1.0 - scores.positive + negative_weight * ops.take(mean, scores.rows)
+
+
+PAIR_LOSSES = {
+    "mse": PairLoss(mse, needs_negatives=False),
+    "bpr": PairLoss(bpr, needs_negatives=True),
+    "bce": PairLoss(bce, needs_negatives=True),
 }

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recsys_spark.models.backend import tf
 from recsys_spark.models.interactions import TrainingPairs
@@ -13,6 +14,7 @@ Tensor = Any
 
 BITS_PER_PAIR = 16
 SMALLEST_FILTER = 2**23
+SMALLEST_TABLE, PLACES_AN_ITEM = 2**20, 16
 _CHUNK = 2**22
 _MULTIPLIERS = (0x9E3779B97F4A7C15 - 2**64, 0x2545F4914F6CDD1D)  # golden ratio and xorshift*, as int64
 
@@ -50,19 +52,95 @@ class SeenFilter:
         return tf.bitwise.bitwise_and(tf.bitwise.right_shift(byte, tf.cast(slots % 8, tf.int32)), 1) > 0
 
 
-class NegativeSampler:
-    """Draws items uniformly; those the user has are drawn but flagged, so that shapes stay static."""
+class ItemSampler:
+    """Draws items in proportion to their count to the power of an exponent: 0 draws uniformly, 1 as users do.
 
-    def __init__(self, pairs: TrainingPairs, negatives: int, seed: int) -> None:
-        self._seen = SeenFilter(pairs)
-        self._n_items = pairs.n_items
-        self._negatives = negatives
+    From a table in which an item has as many places as it is likely, and at least one; 0 needs none. Mikolov et al.,
+    NIPS 2013.
+    """
+
+    def __init__(self, item_counts: NDArray[np.int64], exponent: float, seed: int) -> None:
         self._seed = seed
+        weights = np.maximum(item_counts, 1).astype(np.float64) ** exponent
+        size = max(SMALLEST_TABLE, PLACES_AN_ITEM * len(weights))
+        places = np.maximum(np.rint(weights / weights.sum() * size), 1).astype(np.int64)
+        if exponent == 0:
+            places[:] = 1
+        self._size = int(places.sum())
+        self._table = tf.constant(np.repeat(np.arange(len(places), dtype=np.int32), places)) if exponent > 0 else None
+        self.shares = (places / self._size).astype(np.float32)
+        """The probability of each item, (items,)."""
+
+    def draw(self, shape: Any, step: Tensor) -> Tensor:
+        """Items of a shape, int32: a pure function of seed and step; inside a compiled step."""
+        seed = tf.stack([tf.constant(self._seed, tf.int32), tf.cast(step, tf.int32)])
+        drawn = tf.random.stateless_uniform(shape, seed, 0, self._size, tf.int32)
+        return drawn if self._table is None else tf.gather(self._table, drawn)
+
+
+class NegativeSampler:
+    """Draws negatives of each user; items the user has are drawn but flagged, so that shapes stay static."""
+
+    def __init__(self, pairs: TrainingPairs, negatives: int, sampler: ItemSampler) -> None:
+        self._seen = SeenFilter(pairs)
+        self._negatives = negatives
+        self._sampler = sampler
 
     def sample(self, user_idx: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
         """Items (b, k) int32 and whether each is a true negative (b, k), a pure function of seed and step."""
         shape = (tf.shape(user_idx)[0], self._negatives)
-        seed = tf.stack([tf.constant(self._seed, tf.int32), tf.cast(step, tf.int32)])
-        items = tf.random.stateless_uniform(shape, seed, 0, self._n_items, tf.int32)
-        users = tf.broadcast_to(user_idx[:, None], shape)
-        return items, tf.logical_not(self._seen.contains(users, items))
+        items = self._sampler.draw(shape, step)
+        return items, tf.logical_not(self._seen.contains(tf.broadcast_to(user_idx[:, None], shape), items))
+
+
+class Shared(NamedTuple):
+    """Items that the users of a batch share as negatives.
+
+    Shapes: `items` (k,) int32, `is_negative` (u, k) boolean, whether each is a true negative of each user,
+    `log_expected` (k,) the logarithm of how often each item is expected among the k.
+    """
+
+    items: Tensor
+    is_negative: Tensor
+    log_expected: Tensor
+
+
+class SharedNegatives:
+    """Negatives that all users of a batch share: drawn ones, and those that the batch's pairs are of, when wanted.
+
+    Wanted, an item is expected as often as it is drawn and as its pairs are in a batch. Yang et al., WWW 2020.
+    """
+
+    def __init__(
+        self, pairs: TrainingPairs, negatives: int, sampler: ItemSampler, in_batch: bool, batch_size: int
+    ) -> None:
+        self._seen = SeenFilter(pairs)
+        self._negatives, self._sampler, self._in_batch = negatives, sampler, in_batch
+        expected = negatives * sampler.shares
+        if in_batch:
+            expected = expected + (batch_size / len(pairs) * pairs.item_counts()).astype(np.float32)
+        self._log_expected = tf.constant(np.log(expected), tf.float32)
+
+    def choose(self, inputs: tuple[Tensor, Tensor, Tensor], step: Tensor) -> Shared:
+        """Those of a batch of `UserBatches`: user positions (u,), rows (b,) and item positions (b,)."""
+        users, _, batch_items = inputs
+        items = self._sampler.draw((self._negatives,), step)
+        if self._in_batch:
+            items = tf.concat([items, tf.cast(batch_items, tf.int32)], 0)
+        shape = (tf.shape(users)[0], tf.shape(items)[0])
+        pairs = tf.broadcast_to(users[:, None], shape), tf.broadcast_to(items[None, :], shape)
+        return Shared(items, tf.logical_not(self._seen.contains(*pairs)), tf.gather(self._log_expected, items))
+
+
+class AllItems:
+    """All items as negatives, but for those that a user has in the batch."""
+
+    def __init__(self, n_items: int) -> None:
+        self._n_items = n_items
+
+    def choose(self, inputs: tuple[Tensor, Tensor, Tensor], step: Tensor) -> Shared:
+        """As `SharedNegatives.choose`."""
+        users, rows, batch_items = inputs
+        shape, places = (tf.shape(users)[0], self._n_items), tf.stack([rows, batch_items], axis=1)
+        is_negative = tf.tensor_scatter_nd_update(tf.ones(shape, tf.float32), places, tf.zeros_like(rows, tf.float32))
+        return Shared(tf.range(self._n_items), is_negative > 0, tf.zeros(self._n_items))

@@ -1,26 +1,31 @@
-"""What a training step minimises: a loss over scores plus the L2 penalty."""
+"""What a training step minimises: a loss over scores plus the L2 penalty.
+
+One value a pair: its loss, and `l2` times the squared length of the vectors it touches, of negatives the mean. Biases
+are not penalised.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from recsys_spark.models.backend import ops
 from recsys_spark.models.embedding import EmbeddingModel, Encoded
-from recsys_spark.models.losses import Loss, Scores
-from recsys_spark.models.negatives import NegativeSampler
+from recsys_spark.models.interactions import TrainingPairs
+from recsys_spark.models.losses import PAIR_LOSSES, PairLoss, Scores, SharedScores, cosine_contrastive, softmax
+from recsys_spark.models.negatives import AllItems, ItemSampler, NegativeSampler, SharedNegatives
+from recsys_spark.sections import ModelSettings
 
 Tensor = Any
 
 
 @dataclass(frozen=True)
-class Objective:
-    """One value a sample: its loss, and `l2` times the squared length of the vectors it touches.
+class PairObjective:
+    """Each pair of a batch on its own, beside negatives drawn for it."""
 
-    Negatives count with the mean of their squared lengths. Biases are not penalised.
-    """
-
-    loss: Loss
+    loss: PairLoss
     sampler: NegativeSampler | None
     l2: float
 
@@ -38,6 +43,51 @@ class Objective:
             penalty += ops.mean(_squared_length(negatives), axis=-1)
         scores = Scores(model.score(users, positives), negative, is_negative, rating)
         return self.loss.function(scores) + self.l2 * penalty
+
+
+@dataclass(frozen=True)
+class UserObjective:
+    """Users with all of their pairs, against items that all users of the batch share: one matrix product."""
+
+    loss: Callable[[SharedScores], Tensor]
+    negatives: SharedNegatives | AllItems
+    l2: float
+
+    def __call__(
+        self, model: EmbeddingModel, inputs: tuple[Tensor, Tensor, Tensor], rating: Tensor, step: Tensor
+    ) -> Tensor:
+        """Values (b,) of a batch of `UserBatches`: user positions (u,), rows (b,), item positions (b,)."""
+        user_idx, rows, item_idx = inputs
+        shared = self.negatives.choose(inputs, step)
+        users, positives, negatives = model.users(user_idx), model.items(item_idx), model.items(shared.items)
+        own = Encoded(ops.take(users.vectors, rows, axis=0), ops.take(users.biases, rows, axis=0))
+        scores = SharedScores(
+            model.score(own, positives),
+            rows,
+            model.score_all(users, negatives),
+            ops.cast(shared.is_negative, "float32"),
+            shared.log_expected,
+        )
+        penalty = _squared_length(own) + _squared_length(positives) + ops.mean(_squared_length(negatives))
+        return self.loss(scores) + self.l2 * penalty
+
+
+def build_objective(pairs: TrainingPairs, settings: ModelSettings, seed: int) -> PairObjective | UserObjective:
+    """What a loss of pairs, or of users with their pairs, minimises over the trained pairs."""
+    sampler = ItemSampler(pairs.item_counts(), settings.popularity_exponent, seed)
+    if not settings.is_trained_by_user:
+        loss = PAIR_LOSSES[settings.loss]
+        negatives = NegativeSampler(pairs, settings.sampled_negatives, sampler) if loss.needs_negatives else None
+        return PairObjective(loss, negatives, settings.l2_penalty)
+    if settings.loss == "softmax":
+        shared: AllItems | SharedNegatives = AllItems(pairs.n_items)
+    else:
+        batch_size = min(settings.pairs_in_batch, len(pairs))
+        shared = SharedNegatives(pairs, settings.sampled_negatives, sampler, settings.in_batch_negatives, batch_size)
+    if settings.loss == "cosine_contrastive":
+        contrastive = partial(cosine_contrastive, margin=settings.margin, negative_weight=settings.negative_weight)
+        return UserObjective(contrastive, shared, settings.l2_penalty)
+    return UserObjective(partial(softmax, temperature=settings.softmax_temperature), shared, settings.l2_penalty)
 
 
 def _squared_length(encoded: Encoded) -> Tensor:

@@ -100,16 +100,20 @@ def _fill(tower: EmbeddingTower, rows: Rows, optimizer: RowwiseAdagrad | None) -
     tower.biases.assign(rows.biases)
     if optimizer is None:
         return
-    optimizer.squares_of(tower.vectors).assign(rows.squares[:, 0])
-    optimizer.squares_of(tower.biases).assign(rows.squares[:, 1])
+    for column, weight in enumerate((tower.vectors, tower.biases)):
+        if weight.trainable:
+            optimizer.squares_of(weight).assign(rows.squares[:, column])
 
 
 def _read(tower: EmbeddingTower, optimizer: RowwiseAdagrad | None) -> Rows:
-    vectors, biases = tower.vectors.numpy(), tower.biases.numpy()
+    vectors, biases = tower.read()
     if optimizer is None:
         return Rows(vectors, biases, np.zeros((len(biases), 2), np.float32))
-    squares = [optimizer.squares_of(weight).numpy() for weight in (tower.vectors, tower.biases)]
-    return Rows(vectors, biases, np.column_stack(squares))
+    squares = np.zeros((len(biases), 2), np.float32)
+    for column, weight in enumerate((tower.vectors, tower.biases)):
+        if weight.trainable:
+            squares[:, column] = optimizer.squares_of(weight).numpy()
+    return Rows(vectors, biases, squares)
 
 
 def _spread(rows: Rows, positions: NDArray[np.intp], size: int) -> Rows:

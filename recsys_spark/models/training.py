@@ -14,15 +14,13 @@ from recsys_spark.errors import RecsysError
 from recsys_spark.kernels.least_squares import WholeDataLoss
 from recsys_spark.models.alternating import AlternatingModel, balanced_weight
 from recsys_spark.models.backend import keras
-from recsys_spark.models.batches import PairBatches
+from recsys_spark.models.batches import PairBatches, UserBatches
 from recsys_spark.models.checkpoints import Checkpointer, Checkpoints, EpochLog
 from recsys_spark.models.closed_form import StepNumbers
 from recsys_spark.models.embedding import EmbeddingModel
 from recsys_spark.models.embeddings import Embeddings, untrained_embeddings
 from recsys_spark.models.interactions import TrainedPart, TrainingPairs, select_trained
-from recsys_spark.models.losses import LOSSES
-from recsys_spark.models.negatives import NegativeSampler
-from recsys_spark.models.objectives import Objective
+from recsys_spark.models.objectives import build_objective
 from recsys_spark.models.optimizers import RowwiseAdagrad
 from recsys_spark.models.spectral import SpectralModel
 from recsys_spark.models.tables import collect_embeddings, start_tables
@@ -135,14 +133,13 @@ def build_model(
         spectral.compile(pairs)
         start_tables(spectral, part, seed, warm_start)
         return spectral, StepNumbers(1)
-    loss = LOSSES[settings.loss]
-    sampler = NegativeSampler(pairs, settings.negatives, seed) if loss.needs_negatives else None
-    model = EmbeddingModel(*sizes)
-    model.compile(Objective(loss, sampler, l2), RowwiseAdagrad(settings.learning_rate))
-    if not loss.needs_negatives:
+    model = EmbeddingModel(*sizes, settings.is_cosine)
+    model.compile(build_objective(pairs, settings, seed), RowwiseAdagrad(settings.learning_rate))
+    if settings.loss == "mse":
         model.offset.assign(pairs.rating.mean())
     start_tables(model, part, seed, warm_start)
-    return model, PairBatches(pairs, settings.batch_size, seed, first_epoch)
+    batches = UserBatches if settings.is_trained_by_user else PairBatches
+    return model, batches(pairs, settings.pairs_in_batch, seed, first_epoch)
 
 
 def _referee(

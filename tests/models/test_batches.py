@@ -1,6 +1,8 @@
 import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from recsys_spark.models.batches import PairBatches
+from recsys_spark.models.batches import PairBatches, UserBatches
 from tests.models.conftest import to_pairs
 
 PAIRS = to_pairs([(user, item) for user in range(5) for item in range(2)], 5, 2)
@@ -38,3 +40,34 @@ def test_ratings_stay_with_their_pairs() -> None:
     pairs = to_pairs([(0, 0), (0, 1), (1, 0)], 2, 2, [0.0, 0.5, 1.0])
     (users, items), ratings, _ = PairBatches(pairs, 100, seed=0)[0]
     assert np.allclose(ratings, users + 0.5 * items)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=12), st.integers(1, 20), st.integers(0, 3))
+def test_batches_of_users_hold_every_pair_once_with_its_user(counts: list[int], batch_size: int, epoch: int) -> None:
+    listed = [(user, item) for user, count in enumerate(counts) for item in range(count)] or [(0, 0)]
+    pairs = to_pairs(listed, len(counts), 10, [(user + 10 * item) / 200 for user, item in listed])
+    batches, held, sizes = UserBatches(pairs, batch_size, 1, epoch), [], set()
+    for batch in range(len(batches)):
+        (users, rows, items), ratings, weights = batches[batch]
+        assert len(rows) == len(items) == len(ratings) == len(weights) == min(batch_size, len(pairs))
+        assert np.allclose(ratings * 200, users[rows] + 10 * items)
+        sizes.add(len(users))
+        held += [(int(users[row]), int(item)) for row, item, w in zip(rows, items, weights, strict=True) if w]
+    assert sorted(held) == listed
+    assert len(sizes) == 1
+
+
+def test_users_of_a_batch_are_whole_and_in_an_order_of_the_epoch() -> None:
+    pairs = to_pairs([(user, item) for user in range(40) for item in range(3)], 40, 3)
+
+    def users_in_turn(batches: UserBatches) -> list[int]:
+        return [int(users[row]) for number in range(len(batches)) for (users, rows, _), _, _ in [batches[number]]
+                for row in rows]  # fmt: skip
+
+    batches = UserBatches(pairs, 30, seed=1)
+    first = users_in_turn(batches)
+    assert all(len(set(first[start : start + 3])) == 1 for start in range(0, 120, 3))
+    assert len(batches[0][0][0]) == 10
+    batches.on_epoch_end()
+    assert users_in_turn(batches) == users_in_turn(UserBatches(pairs, 30, seed=1, epoch=1)) != first

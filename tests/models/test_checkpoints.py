@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import pytest
 
@@ -19,7 +19,7 @@ from recsys_spark.sections import ModelSettings
 from tests.models.conftest import split_checkerboard
 from tests.models.test_training import digest
 
-Loss = Literal["ials", "spectral", "bpr", "bce", "mse"]
+Loss = Literal["ials", "spectral", "softmax", "sampled_softmax", "cosine_contrastive", "bpr", "bce", "mse"]
 
 
 class FolderCheckpoints:
@@ -78,7 +78,7 @@ def save_each_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("epochs", [None, 8])
-@pytest.mark.parametrize("loss", ["ials", "spectral", "bpr", "bce", "mse"])
+@pytest.mark.parametrize("loss", get_args(Loss))
 def test_an_interrupted_training_gives_the_same_bits(loss: Loss, epochs: int | None, tmp_path: Path) -> None:
     whole = fit(loss, None, epochs=epochs)
     for epoch in (3, 5):

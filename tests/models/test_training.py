@@ -4,7 +4,6 @@ import hashlib
 import subprocess
 import sys
 from dataclasses import fields
-from typing import Literal
 
 import numpy as np
 import pytest
@@ -13,8 +12,10 @@ from recsys_spark.errors import RecsysError
 from recsys_spark.models.embeddings import Embeddings
 from recsys_spark.models.interactions import TrainingPairs
 from recsys_spark.models.training import EpochLog, fit_embeddings, untrained_fit
-from recsys_spark.sections import ModelSettings
+from recsys_spark.sections import Loss, ModelSettings
 from tests.models.conftest import split_checkerboard, to_pairs
+
+RANKING: list[Loss] = ["ials", "spectral", "softmax", "sampled_softmax", "cosine_contrastive", "bpr", "bce"]
 
 
 def lists_of(embeddings: Embeddings, seen: TrainingPairs, k: int) -> np.ndarray:
@@ -25,12 +26,13 @@ def lists_of(embeddings: Embeddings, seen: TrainingPairs, k: int) -> np.ndarray:
     return np.argsort(-scores, axis=1, kind="stable")[:, :k]
 
 
-@pytest.mark.parametrize("loss", ["ials", "spectral", "bpr", "bce"])
+@pytest.mark.parametrize("loss", RANKING)
 def test_a_checkerboard_of_tastes_is_learned(loss: str, tiny: ModelSettings) -> None:
     train, validation = split_checkerboard()
     logs: list[EpochLog] = []
-    # Two tastes are two singular vectors; more of them would be noise.
-    settings = tiny.model_copy(update={"loss": loss, "embedding_dim": 2 if loss == "spectral" else tiny.embedding_dim})
+    # Two tastes are two singular vectors; more of them would be noise. So few items are not worth a sharp softmax.
+    dims = 2 if loss == "spectral" else tiny.embedding_dim
+    settings = tiny.model_copy(update={"loss": loss, "embedding_dim": dims, "temperature": 0.5})
     fit = fit_embeddings(train, settings, 0, validation=validation, on_epoch=logs.append)
     users = np.arange(train.n_users)[:, None]
     assert (lists_of(fit.embeddings, train, 5) % 2 == users % 2).mean() > 0.98
@@ -68,7 +70,7 @@ def digest(embeddings: Embeddings) -> str:
     return hashlib.sha256(b"".join(arrays)).hexdigest()
 
 
-def digest_of_a_fit(order: int, loss: Literal["bpr", "ials", "spectral"]) -> str:
+def digest_of_a_fit(order: int, loss: Loss) -> str:
     train, validation = split_checkerboard(20, 20)
     shuffled = np.random.default_rng(order).permutation(len(train))
     train = TrainingPairs(train.user_idx[shuffled], train.item_idx[shuffled], train.rating[shuffled], 20, 20)
@@ -76,9 +78,9 @@ def digest_of_a_fit(order: int, loss: Literal["bpr", "ials", "spectral"]) -> str
     return digest(fit_embeddings(train, settings, 3, validation=validation).embeddings)
 
 
-@pytest.mark.parametrize("loss", ["bpr", "ials", "spectral"])
+@pytest.mark.parametrize("loss", ["bpr", "ials", "spectral", "softmax", "sampled_softmax"])
 def test_another_process_and_another_order_give_the_same_bits_and_no_noise(
-    loss: Literal["bpr", "ials", "spectral"],
+    loss: Loss,
 ) -> None:
     code = "from tests.models.test_training import digest_of_a_fit; print(digest_of_a_fit({}, '{}'))"
     runs = [
@@ -93,6 +95,16 @@ def test_the_penalty_is_the_one_given_or_the_default_of_the_loss() -> None:
     assert ModelSettings(loss="bpr", l2=0.5).l2_penalty == 0.5
     assert ModelSettings(loss="bpr", l2=0.0).l2_penalty == 0.0
     assert ModelSettings(loss="mse").l2_penalty == 0.03
+
+
+def test_cosines_have_vectors_of_length_one_and_no_biases(tiny: ModelSettings) -> None:
+    train, _ = split_checkerboard(20, 20)
+    embeddings = fit_embeddings(train, tiny.model_copy(update={"loss": "softmax"}), 0, epochs=2).embeddings
+    for vectors in (embeddings.user_vectors, embeddings.item_vectors):
+        assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, rel=1e-5)
+    assert not embeddings.item_biases.any()
+    dots = tiny.model_copy(update={"loss": "softmax", "similarity": "dot"})
+    assert fit_embeddings(train, dots, 0, epochs=2).embeddings.item_biases.any()
 
 
 def test_a_warm_start_needs_fewer_epochs_and_takes_in_new_users_and_items(tiny: ModelSettings) -> None:
@@ -154,8 +166,10 @@ def test_users_and_items_with_few_interactions_are_not_trained(tiny: ModelSettin
         ("bce", [(0, 0), (0, 2)], 1, 3),
         ("bpr", [(0, 0), (2, 0)], 3, 1),
         ("ials", [(0, 0)], 1, 1),
+        ("softmax", [(0, 0)], 1, 1),
+        ("sampled_softmax", [(0, 0), (2, 0)], 3, 1),
+        ("cosine_contrastive", [(0, 0), (0, 2)], 1, 3),
     ],
-    ids=["single pair, mse", "single pair, bpr", "one user", "one item", "single pair, ials"],
 )
 def test_the_smallest_catalogues_train(
     loss: str, listed: list[tuple[int, int]], n_users: int, n_items: int, tiny: ModelSettings
