@@ -1,4 +1,4 @@
-"""The memory of a training on the driver, beside the formula of `docs/scaling.md`: `ials`, 64 dimensions, two passes.
+"""The memory of a training on the driver, beside the formula of `docs/scaling.md`: 64 dimensions, two passes.
 
 A process of its own reads the pairs from files and trains; its peak beyond what it held after training on a few pairs.
 """
@@ -23,14 +23,15 @@ from recsys_spark.models.training import fit_embeddings
 from recsys_spark.planning import Workload, driver_bytes_of_training
 from recsys_spark.sections import ModelSettings
 
-SMALL = [Case(100_000, 20_000, 5_300_000)]
-FULL = [*SMALL, Case(1_000_000, 100_000, 55_000_000)]
+MIDDLE, LARGE = Case(100_000, 20_000, 5_300_000), Case(1_000_000, 100_000, 55_000_000)
+SMALL = [(MIDDLE, "ials")]
+FULL = [*((MIDDLE, loss) for loss in ("ials", "bpr", "sampled_softmax", "softmax")), (LARGE, "ials")]
 ARRAYS = ("user_idx", "item_idx", "rating")
 PASSES = 2
 
 
-def run(case: Case) -> None:
-    pairs, settings = case.pairs(), ModelSettings()
+def run(case: Case, loss: str) -> None:
+    pairs, settings = case.pairs(), ModelSettings(loss=loss)
     workload = Workload(pairs.n_users, pairs.n_items, len(pairs))
     with TemporaryDirectory() as folder:
         for name in ARRAYS:
@@ -38,12 +39,12 @@ def run(case: Case) -> None:
         del pairs
         command = [sys.executable, "-m", "benchmarks.training_memory", "--train", folder]
         sizes = ["--users", str(workload.users), "--items", str(workload.items)]
-        found = subprocess.run([*command, *sizes], check=True, capture_output=True, text=True)
+        found = subprocess.run([*command, *sizes, "--loss", loss], check=True, capture_output=True, text=True)
     measured = json.loads(found.stdout.splitlines()[-1])
     stated = driver_bytes_of_training(settings, workload)
     line = {
         "benchmark": "training_memory",
-        "case": case.name,
+        "case": case.name.replace("ials", loss),
         "interactions": workload.interactions,
         "measured_mb": round(measured["bytes"] / 2**20),
         "stated_mb": round(stated / 2**20),
@@ -52,14 +53,15 @@ def run(case: Case) -> None:
     print(json.dumps(save("training_memory", line)), flush=True)
 
 
-def train(folder: Path, users: int, items: int) -> None:
+def train(folder: Path, users: int, items: int, loss: str) -> None:
     """Print the peak beyond a small training, and how long a pass took."""
-    fit_embeddings(Case(100, 90, 2000).pairs(), ModelSettings(), 0, epochs=1)
+    settings = ModelSettings(loss=loss)
+    fit_embeddings(Case(100, 90, 2000).pairs(), settings, 0, epochs=1)
     ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
     before = _status("VmRSS")
     pairs = TrainingPairs(*(np.load(folder / f"{name}.npy") for name in ARRAYS), users, items)
-    fit = fit_embeddings(pairs, ModelSettings(), 0, epochs=PASSES)
+    fit = fit_embeddings(pairs, settings, 0, epochs=PASSES)
     seconds = round(float(np.median([log.seconds for log in fit.history])), 2)
     print(json.dumps({"bytes": _status("VmHWM") - before, "seconds_a_pass": seconds}))
 
@@ -75,9 +77,10 @@ if __name__ == "__main__":
     parser.add_argument("--train", type=Path, help="what the process of its own does")
     parser.add_argument("--users", type=int)
     parser.add_argument("--items", type=int)
+    parser.add_argument("--loss")
     options = parser.parse_args()
     if options.train:
-        train(options.train, options.users, options.items)
+        train(options.train, options.users, options.items, options.loss)
     else:
-        for each in SMALL if options.size == "small" else FULL:
-            run(each)
+        for case, loss in SMALL if options.size == "small" else FULL:
+            run(case, loss)

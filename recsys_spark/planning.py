@@ -87,8 +87,8 @@ def _budgets(settings: Settings, plan: StepPlan) -> Iterator[tuple[str, float, f
     remedy = "make matrix.block_users smaller, or the budget larger"
     yield "worker_memory_mb", plan.worker_bytes / 2**20, budget.worker_memory_mb, "MB a worker", remedy
     remedy = (
-        "set model.max_trained_users, make model.embedding_dim smaller, or raise model.min_user_interactions and "
-        "model.min_item_interactions"
+        "set model.max_trained_users, make model.embedding_dim or model.batch_size smaller, or raise "
+        "model.min_user_interactions and model.min_item_interactions"
     )
     yield "driver_memory_mb", plan.driver_bytes / 2**20, budget.driver_memory_mb, "MB on the driver", remedy
     remedy = "give the hosts more disk"
@@ -127,9 +127,22 @@ def driver_bytes_of_training(model: ModelSettings, workload: Workload) -> int:
     """What the driver's Python holds beside its libraries while it trains."""
     users, most = workload.users, model.max_trained_users
     trained = users if most is None else min(users, most)
-    tables = 3 * 4 * (trained + workload.items) * (model.embedding_dim + EXTRA_COLUMNS)
+    table = 4 * (trained + workload.items) * (model.embedding_dim + EXTRA_COLUMNS)
+    pairs = workload.interactions_a_user * trained
     drawing = 21 * users if trained < users else 0
-    return int(36 * workload.interactions_a_user * trained) + tables + drawing
+    if model.is_closed_form:
+        return int(36 * pairs) + 3 * table + drawing
+    return int(48 * pairs) + 4 * table + _bytes_of_shared_negatives(model, workload)
+
+
+def _bytes_of_shared_negatives(model: ModelSettings, workload: Workload) -> int:
+    """Of the scores of a batch's users with its negatives; the users are the most of an epoch, rounded up."""
+    if not model.is_trained_by_user:
+        return 0
+    users = min(model.pairs_in_batch, 1.4 * model.pairs_in_batch / max(workload.interactions_a_user, 1.0))
+    in_batch = model.pairs_in_batch if model.in_batch_negatives else 0
+    negatives = workload.items if model.loss == "softmax" else model.sampled_negatives + in_batch
+    return int(16 * min(users, workload.users) * negatives)
 
 
 def measure_speeds(settings: Settings, workload: Workload) -> Speeds:

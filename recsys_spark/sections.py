@@ -306,6 +306,11 @@ class ModelSettings(Section):
         return defaults.get(self.loss, 0.0) if self.l2 is None else self.l2
 
     @property
+    def is_closed_form(self) -> bool:
+        """Whether training solves for the vectors, or else descends a gradient in batches."""
+        return self.loss in ("ials", "spectral")
+
+    @property
     def is_trained_by_user(self) -> bool:
         """Whether a batch holds users with all of their pairs, or else pairs of any users."""
         return self.loss in _OF_USERS

@@ -138,7 +138,16 @@ def test_unknown_names_in_the_environment_are_refused(
         ),
         (
             "[model]\nloss = 'hinge'\n",
-            "model.loss: Input should be 'ials', 'spectral', 'bpr', 'bce' or 'mse', got 'hinge'",
+            "model.loss: Input should be 'ials', 'spectral', 'softmax', 'sampled_softmax', 'cosine_contrastive', 'bpr', "
+            "'bce' or 'mse', got 'hinge'",
+        ),
+        (
+            "[model]\nloss = 'bpr'\nin_batch_negatives = true\n",
+            "model: in_batch_negatives needs loss 'sampled_softmax' or 'cosine_contrastive', got 'bpr'",
+        ),
+        (
+            "[model]\nloss = 'cosine_contrastive'\nsimilarity = 'dot'\n",
+            "model: similarity must be 'cosine' for loss 'cosine_contrastive', got 'dot'",
         ),
         ("[items]\npath = '/x'\n", "items.id: Field required"),
         ("[spark]\ndriver_memory = '4 GB'\n", "spark.driver_memory: String should match pattern"),

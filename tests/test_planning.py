@@ -43,6 +43,21 @@ def test_a_plan_by_hand() -> None:
     assert plan_of("fold in", plans).handed_out_bytes == 4 * 100_000 * 62
 
 
+@pytest.mark.parametrize(
+    ("chosen", "scores"),
+    [
+        ({"loss": "bpr"}, 0),
+        ({"loss": "sampled_softmax", "negatives": 500}, 700 * 500),  # 10,000 pairs of 20 a user, and 40 % more
+        ({"loss": "sampled_softmax", "negatives": 500, "in_batch_negatives": True}, 700 * 10_500),
+        ({"loss": "softmax"}, 700 * 100_000),
+    ],
+)
+def test_gradient_losses_hold_the_scores_of_a_batch(chosen: dict[str, Any], scores: int) -> None:
+    wanted = settings(model={"embedding_dim": 61, "batch_size": 10_000, **chosen})
+    plans = plan_night(wanted, Workload(1_000_000, 100_000, 20_000_000), SPEEDS, cores=50)
+    assert plan_of("train", plans).driver_bytes == 48 * 20_000_000 + 16 * 1_100_000 * 64 + 16 * scores
+
+
 def test_steps_that_are_off_are_not_planned() -> None:
     chosen = settings(neighbors={"enabled": False}, similar={"users": False, "items": False})
     plans = plan_night(chosen, Workload(1000, 100, 5000), SPEEDS, cores=2)

@@ -68,10 +68,11 @@ class UserBatches(keras.utils.PyDataset):  # type: ignore[misc]
     def _shuffle(self) -> None:
         users = np.random.default_rng([self._seed, self._epoch]).permutation(self._pairs.n_users).astype(np.int32)
         lengths = np.diff(self._starts)[users]
-        moves = self._starts[users] - (np.cumsum(lengths) - lengths)
+        moves = (self._starts[users] - (np.cumsum(lengths) - lengths)).astype(np.int32)
         self._users = users
         self._turns = np.repeat(np.arange(len(users), dtype=np.int32), lengths)  # of the pairs, in their new order
-        self._order = (np.arange(len(self._pairs)) + np.repeat(moves, lengths)).astype(np.int32)
+        self._order = np.repeat(moves, lengths)
+        self._order += np.arange(len(self._pairs), dtype=np.int32)
         firsts = np.arange(0, len(self._pairs), self._batch_size)
         lasts = np.minimum(firsts + self._batch_size, len(self._pairs)) - 1
         self._n_users = _round_up(1 + int((self._turns[lasts] - self._turns[firsts]).max()))
