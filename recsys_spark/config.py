@@ -85,6 +85,10 @@ class Settings(BaseSettings):
             self._check_without_time()
         if self.recommend.model == "neighbors" and not self.neighbors.enabled:
             raise ValueError("recommend.model = 'neighbors' needs neighbors.enabled = true")
+        if self.model.architecture == "neumf" and self.recommend.model == "embedding":
+            raise ValueError(
+                "model.architecture = 'neumf' predicts pairs and gives no lists: set recommend.model = 'neighbors'"
+            )
         return self
 
     def _check_without_time(self) -> None:

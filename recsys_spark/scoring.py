@@ -15,6 +15,7 @@ from recsys_spark.blockwise.scorers import EmbeddingScorer, ItemVectors, Neighbo
 from recsys_spark.blockwise.similar import EmbeddedEntities, distribute_entities
 from recsys_spark.blockwise.stored import stored_blocks
 from recsys_spark.blockwise.user_rows import RowSource, distribute_item_ranges, distribute_user_rows
+from recsys_spark.kernels.hidden import HiddenLayer
 from recsys_spark.kernels.layout import COLUMNS_APART
 from recsys_spark.models.embeddings import Embeddings
 from recsys_spark.models.export import load_embeddings, read_manifest
@@ -69,10 +70,11 @@ def _row_source(storage: RunStorage, hold_out: bool) -> RowSource:
     return RowSource(folder, storage.count(USERS), storage.count(ITEMS), hold_out)
 
 
-def published_items(storage: RunStorage, settings: Settings) -> tuple[ItemVectors, str]:
-    """The items of a stored model, distributed, and the loss it was trained with."""
+def published_items(storage: RunStorage, settings: Settings) -> tuple[ItemVectors, HiddenLayer | None, str]:
+    """The items of a stored model, distributed, its hidden layer, and the loss it was trained with."""
     folder = storage.download("model", storage.scratch)
-    return _distribute_model(storage, settings, "model", load_embeddings(folder)), read_manifest(folder)["loss"]
+    model = load_embeddings(folder)
+    return _distribute_model(storage, settings, "model", model), model.hidden, read_manifest(folder)["loss"]
 
 
 def embedded_users(storage: RunStorage, settings: Settings) -> EmbeddedEntities:

@@ -198,6 +198,7 @@ LEAST_IALS_L2 = 1e-5
 Loss = Literal["ials", "spectral", "softmax", "sampled_softmax", "cosine_contrastive", "bpr", "bce", "mse"]
 _SOFTMAXES = ("softmax", "sampled_softmax")
 _SHARED_NEGATIVES = ("sampled_softmax", "cosine_contrastive")
+_OF_PAIRS = ("bpr", "bce", "mse")
 _OF_USERS = (*_SOFTMAXES, "cosine_contrastive")
 
 
@@ -212,6 +213,16 @@ class ModelSettings(Section):
         "against sampled items that the users of a batch share; `bpr` and `bce` rank, against items sampled for each "
         "pair; `mse` predicts ratings, which the others ignore: to them a pair is seen or not.",
     )
+    architecture: Literal["dot", "two_tower", "neumf"] = Field(
+        "dot",
+        description="`dot`: two embeddings and their product; `two_tower`: users are the pooled embeddings of their "
+        "items (`softmax`, `sampled_softmax`, `cosine_contrastive`); `neumf`: a hidden layer beside the product, which "
+        "predicts pairs and gives no lists (`bpr`, `bce`, `mse`).",
+    )
+    own_embedding: bool = Field(
+        False, description="Users have embeddings of their own, too, added to those of their items (`two_tower`)."
+    )
+    hidden_units: int = Field(32, ge=1, le=1024, description="Size of the hidden layer (`neumf`).")
     embedding_dim: int = Field(64, ge=1, le=4096, description="Latent size of users and items.")
     epochs: int = Field(60, ge=1, description="Most epochs; early stopping usually ends before.")
     patience: int = Field(
@@ -282,6 +293,12 @@ class ModelSettings(Section):
         "sampled user has are not recommended. None: all users.",
     )
     validation_users: int = Field(20_000, ge=1, description="Most users whose validation NDCG steers early stopping.")
+    spectral_start: bool | None = Field(
+        None,
+        description="Without a run before, start from the singular vectors of `spectral` instead of random ones, where "
+        "users and items are more than dimensions. None: for `softmax`, `sampled_softmax` and `cosine_contrastive`, "
+        "which then need a third of the epochs.",
+    )
     warm_start: bool = Field(True, description="Start from the embeddings of the run before when there is one.")
 
     @model_validator(mode="after")
@@ -293,6 +310,12 @@ class ModelSettings(Section):
             )
         if self.max_trained_users is not None and self.loss != "ials":
             raise ValueError(f"max_trained_users needs loss 'ials', which can fold users in, got {self.loss!r}")
+        if self.architecture == "two_tower" and self.loss not in _OF_USERS:
+            raise ValueError(f"architecture 'two_tower' needs loss {_either(_OF_USERS)}, got {self.loss!r}")
+        if self.own_embedding and self.architecture != "two_tower":
+            raise ValueError(f"own_embedding needs architecture 'two_tower', got {self.architecture!r}")
+        if self.architecture == "neumf" and self.loss not in _OF_PAIRS:
+            raise ValueError(f"architecture 'neumf' needs loss {_either(_OF_PAIRS)}, got {self.loss!r}")
         if self.in_batch_negatives and self.loss not in _SHARED_NEGATIVES:
             raise ValueError(f"in_batch_negatives needs loss {_either(_SHARED_NEGATIVES)}, got {self.loss!r}")
         if self.similarity == "dot" and self.loss == "cosine_contrastive":
@@ -314,6 +337,11 @@ class ModelSettings(Section):
     def is_trained_by_user(self) -> bool:
         """Whether a batch holds users with all of their pairs, or else pairs of any users."""
         return self.loss in _OF_USERS
+
+    @property
+    def starts_from_spectrum(self) -> bool:
+        """Whether a fit without an earlier one starts from singular vectors."""
+        return self.is_trained_by_user if self.spectral_start is None else self.spectral_start
 
     @property
     def is_cosine(self) -> bool:

@@ -138,8 +138,16 @@ def test_unknown_names_in_the_environment_are_refused(
         ),
         (
             "[model]\nloss = 'hinge'\n",
-            "model.loss: Input should be 'ials', 'spectral', 'softmax', 'sampled_softmax', 'cosine_contrastive', 'bpr', "
-            "'bce' or 'mse', got 'hinge'",
+            "model.loss: Input should be 'ials', 'spectral', 'softmax', 'sampled_softmax', 'cosine_contrastive', "
+            "'bpr', 'bce' or 'mse', got 'hinge'",
+        ),
+        (
+            "[model]\narchitecture = 'neumf'\n",
+            "model: architecture 'neumf' needs loss 'bpr' or 'bce' or 'mse', got 'ials'",
+        ),
+        (
+            "[model]\narchitecture = 'neumf'\nloss = 'bce'\n",
+            "model.architecture = 'neumf' predicts pairs and gives no lists: set recommend.model = 'neighbors'",
         ),
         (
             "[model]\nloss = 'bpr'\nin_batch_negatives = true\n",

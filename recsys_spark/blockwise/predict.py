@@ -11,6 +11,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.blockwise.scorers import ItemVectors
+from recsys_spark.kernels.hidden import HiddenLayer, hidden_scores
 from recsys_spark.kernels.scoring import score_pairs
 
 _SCORED = "user_id string, item_id string, score float, status string"
@@ -44,6 +45,7 @@ def predict_pairs(
     embeddings: DataFrame,
     vectors: ItemVectors,
     block_users: int,
+    hidden: HiddenLayer | None = None,
 ) -> DataFrame:
     """Scores of `user_id, item_id` pairs, a row each, with a `status`; no score unless it is `predicted`.
 
@@ -54,6 +56,7 @@ def predict_pairs(
         embeddings: the table `user_embeddings`.
         vectors: the items that can be scored.
         block_users: users in a block of `embeddings`.
+        hidden: what scores have beside the product of the vectors.
     """
     located = (
         pairs.select("user_id", "item_id")
@@ -65,7 +68,7 @@ def predict_pairs(
     known = located.where(is_known).select(block, "user_idx", "user_id", "item_idx", "item_id")
 
     def score(pairs_of_block: pa.Table, block_row: pa.Table) -> pa.Table:
-        return _score(pairs_of_block, block_row, vectors, block_users)
+        return _score(pairs_of_block, block_row, vectors, block_users, hidden)
 
     scored = known.groupBy("block_id").cogroup(embeddings.groupBy("block_id")).applyInArrow(score, _SCORED)
     status = F.when(F.col("user_idx").isNull(), UNKNOWN_USER).otherwise(UNKNOWN_ITEM)
@@ -81,7 +84,9 @@ def with_ratings(scored: DataFrame, scale: RatingScale | None) -> DataFrame:
     return scored.select("user_id", "item_id", "score", rating.alias("rating"), "status")
 
 
-def _score(pairs: pa.Table, block: pa.Table, vectors: ItemVectors, block_users: int) -> pa.Table:
+def _score(
+    pairs: pa.Table, block: pa.Table, vectors: ItemVectors, block_users: int, hidden: HiddenLayer | None
+) -> pa.Table:
     if pairs.num_rows == 0:
         return _scored(pairs, np.zeros(0, np.float32), np.zeros(0, "U1"), np.zeros(0, bool))
     is_trained = np.frombuffer(block.column("is_trained")[0].as_buffer(), np.uint8).astype(bool)
@@ -90,18 +95,24 @@ def _score(pairs: pa.Table, block: pa.Table, vectors: ItemVectors, block_users: 
     places = vectors.places.load()[pairs.column("item_idx").to_numpy()]
     can_score = is_trained[rows] & (places >= 0)
     scores = np.zeros(len(rows), np.float32)
-    scores[can_score] = _products(user_vectors[rows[can_score]], vectors, places[can_score])
+    scores[can_score] = _products(user_vectors[rows[can_score]], vectors, places[can_score], hidden)
     status = np.where(can_score, PREDICTED, np.where(is_trained[rows], UNTRAINED_ITEM, UNTRAINED_USER))
     return _scored(pairs, scores, status, can_score)
 
 
-def _products(users: NDArray[np.float32], vectors: ItemVectors, places: NDArray[np.int32]) -> NDArray[np.float32]:
+def _products(
+    users: NDArray[np.float32], vectors: ItemVectors, places: NDArray[np.int32], hidden: HiddenLayer | None
+) -> NDArray[np.float32]:
     """The scores of users with one item each; the items lie in different shards."""
     products = np.zeros(len(places), np.float32)
     for shard in vectors.shards:
         items = shard.vectors.load()
         is_here = (places >= shard.first) & (places < shard.first + len(items))
-        products[is_here] = score_pairs(users[is_here], items[places[is_here] - shard.first])
+        chosen = items[places[is_here] - shard.first]
+        products[is_here] = score_pairs(users[is_here], chosen)
+        if hidden is not None:
+            dims = hidden.of_users.shape[1]
+            products[is_here] += hidden_scores(users[is_here, :dims], chosen[:, :dims], hidden)
     return products
 
 

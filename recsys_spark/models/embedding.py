@@ -8,9 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_spark.kernels.csr import IndexLists
+from recsys_spark.kernels.scoring import score_top_k
 from recsys_spark.models.backend import keras, ops, tf
 
 Tensor = Any
+Batch = tuple[tuple[Tensor, ...], Tensor, Tensor]
+"""Of `batches`: positions, ratings, weights."""
 
 _SHORTEST = 1e-12
 
@@ -44,16 +48,20 @@ class EmbeddingTower(keras.layers.Layer):  # type: ignore[misc]
     def read(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """All vectors (rows, d) and biases (rows,) as they score."""
         vectors, biases = self.vectors.numpy(), self.biases.numpy()
-        if not self.is_unit:
-            return vectors, biases
-        lengths = np.sqrt(np.maximum(np.einsum("rd,rd->r", vectors, vectors), _SHORTEST))
-        return vectors / lengths[:, None], np.zeros_like(biases)
+        return (unit_rows(vectors), np.zeros_like(biases)) if self.is_unit else (vectors, biases)
 
 
 def of_length_one(vectors: Tensor) -> Tensor:
     """Vectors (..., d) divided by their lengths; those of length 0 stay."""
     squares = ops.sum(ops.square(vectors), axis=-1, keepdims=True)
     return vectors * ops.rsqrt(ops.maximum(squares, _SHORTEST))
+
+
+def unit_rows(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The same of arrays (rows, d)."""
+    lengths = np.sqrt(np.maximum(np.einsum("rd,rd->r", vectors, vectors), _SHORTEST))
+    units: NDArray[np.float32] = vectors / lengths[:, None]
+    return units
 
 
 class EmbeddingModel(keras.Model):  # type: ignore[misc]
@@ -77,6 +85,15 @@ class EmbeddingModel(keras.Model):  # type: ignore[misc]
         user_idx, item_idx = inputs
         return self.score(self.users(user_idx), self.items(item_idx))
 
+    def encode_users(self, batch: Batch, step: Tensor) -> tuple[Encoded, Tensor]:
+        """The users (u,) of a batch of `UserBatches`, and the weight (b,) of each of its pairs as what to learn."""
+        (user_idx, rows, _), _, _ = batch
+        return self.users(user_idx), ops.ones_like(rows, dtype="float32")
+
+    def read_users(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """All users' vectors (n_users, d) and biases (n_users,) as they score."""
+        return self.users.read()
+
     def score(self, users: Encoded, items: Encoded) -> Tensor:
         """Scores of encoded pairs, of their common shape."""
         # A sum of products, because the Dot layer runs b products of one row and one column.
@@ -90,9 +107,13 @@ class EmbeddingModel(keras.Model):  # type: ignore[misc]
 
     def ranking_vectors(self, user_idx: NDArray[np.intp]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Matrices (q, d + 1) and (n, d + 1) whose product orders the items of some users as the scores do."""
-        (users, _), (items, biases) = self.users.read(), self.items.read()
+        (users, _), (items, biases) = self.read_users(), self.items.read()
         ones = np.ones((len(user_idx), 1), dtype=np.float32)
         return np.hstack([users[user_idx], ones]), np.hstack([items, biases[:, None]])
+
+    def best_items(self, user_idx: NDArray[np.intp], seen: IndexLists, k: int) -> NDArray[np.intp]:
+        """The k best items of some users (q,) without those in `seen`, (q, k), best first; -1 where there are fewer."""
+        return score_top_k(*self.ranking_vectors(user_idx), seen, k).indices
 
     def compile(self, objective: Callable[..., Tensor], optimizer: keras.optimizers.Optimizer) -> None:
         """Set what a step minimises, one of `objectives`, and how."""
@@ -106,11 +127,11 @@ class EmbeddingModel(keras.Model):  # type: ignore[misc]
         """The mean loss of the epoch."""
         return [self._loss]
 
-    def train_step(self, batch: tuple[tuple[Tensor, ...], Tensor, Tensor]) -> dict[str, Tensor]:
+    def train_step(self, batch: Batch) -> dict[str, Tensor]:
         """One compiled step on a batch of `PairBatches` or `UserBatches`."""
-        inputs, rating, weight = batch
+        _, _, weight = batch
         with tf.GradientTape() as tape:
-            losses = self._objective(self, inputs, rating, self.optimizer.iterations) * weight
+            losses = self._objective(self, batch, self.optimizer.iterations) * weight
             # The sum, so that the gradient of a row does not shrink as the batch grows.
             loss = ops.sum(losses)
         weights = self.trainable_weights

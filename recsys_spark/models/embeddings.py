@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_spark.kernels.hidden import HiddenLayer
 from recsys_spark.kernels.layout import Flags, Floats, item_columns, user_columns
 
 _OF_USERS = ("user_vectors", "user_biases", "is_trained_user", "user_squares")
@@ -19,7 +20,8 @@ class Embeddings:
     Shapes: `user_vectors` (m, d), `user_biases` (m,), `item_vectors` (n, d), `item_biases` (n,) float32; `popularity`
     (n,) float32, 0 for items nobody has and 1 for the most popular; `is_trained_user` (m,), `is_trained_item` (n,)
     bool; `user_squares` (m, 2), `item_squares` (n, 2) float32, the summed squares of the gradients of vector and
-    bias: how far each row has been trained, which a warm start continues.
+    bias: how far each row has been trained, which a warm start continues. `hidden` is what the scores have beside one
+    matrix product, of the architecture `neumf`.
     """
 
     user_vectors: Floats
@@ -32,6 +34,7 @@ class Embeddings:
     is_trained_item: Flags
     user_squares: Floats
     item_squares: Floats
+    hidden: HiddenLayer | None = None
 
     def __post_init__(self) -> None:
         m, n, d = self.n_users, self.n_items, self.embedding_dim

@@ -16,13 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_spark.errors import RecsysError
+from recsys_spark.kernels.hidden import HiddenLayer
 from recsys_spark.models.embeddings import Embeddings
 from recsys_spark.sections import ModelSettings
 
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.weights.h5"
 FORMAT = 1
-_ARRAYS = tuple(field.name for field in fields(Embeddings) if field.name != "offset")
+_ARRAYS = tuple(field.name for field in fields(Embeddings) if field.name not in ("offset", "hidden"))
+_HIDDEN = tuple(f"hidden_{name}" for name in HiddenLayer._fields)
 
 
 def save_embeddings(folder: Path, embeddings: Embeddings, settings: ModelSettings, seed: int, epochs: int) -> None:
@@ -32,12 +34,16 @@ def save_embeddings(folder: Path, embeddings: Embeddings, settings: ModelSetting
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MANIFEST).unlink(missing_ok=True)
-    for name in _ARRAYS:
-        np.save(folder / f"{name}.npy", getattr(embeddings, name), allow_pickle=False)
+    arrays = {name: getattr(embeddings, name) for name in _ARRAYS}
+    if embeddings.hidden is not None:
+        arrays |= dict(zip(_HIDDEN, embeddings.hidden, strict=True))
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array, allow_pickle=False)
     _keras_model(embeddings).save_weights(folder / WEIGHTS, overwrite=True)
     manifest = {
         "format": FORMAT,
         "loss": settings.loss,
+        "architecture": settings.architecture,
         "embedding_dim": embeddings.embedding_dim,
         "n_users": embeddings.n_users,
         "n_items": embeddings.n_items,
@@ -46,7 +52,7 @@ def save_embeddings(folder: Path, embeddings: Embeddings, settings: ModelSetting
         "epochs": epochs,
         "settings": settings.model_dump(mode="json"),
         "versions": {library: version(library) for library in ("keras", "tensorflow", "numpy")},
-        "files": {path.name: _describe(path) for path in sorted(folder.iterdir()) if path.name in _files()},
+        "files": {name: _describe(folder / name) for name in sorted([*(f"{name}.npy" for name in arrays), WEIGHTS])},
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
@@ -80,11 +86,13 @@ def load_embeddings(folder: Path) -> Embeddings:
         RecsysError: naming the file that is missing, changed, or not of the shape the manifest gives.
     """
     manifest = read_manifest(folder)
-    for name in _files():
+    names = [*_ARRAYS, *(name for name in _HIDDEN if f"{name}.npy" in manifest["files"])]
+    for name in (*(f"{name}.npy" for name in names), WEIGHTS):
         _require_unchanged(folder / name, manifest["files"].get(name))
-    arrays = {name: _load_array(folder / f"{name}.npy", manifest["files"][f"{name}.npy"]) for name in _ARRAYS}
+    arrays = {name: _load_array(folder / f"{name}.npy", manifest["files"][f"{name}.npy"]) for name in names}
+    hidden = [arrays.pop(name) for name in _HIDDEN if name in arrays]
     try:
-        return Embeddings(**arrays, offset=float(manifest["offset"]))
+        return Embeddings(**arrays, offset=float(manifest["offset"]), hidden=HiddenLayer(*hidden) if hidden else None)
     except ValueError as error:
         raise RecsysError(f"the arrays in {folder} do not belong together: {error}") from error
 
@@ -92,15 +100,18 @@ def load_embeddings(folder: Path) -> Embeddings:
 def load_warm_start(folder: Path, settings: ModelSettings) -> Embeddings | None:
     """A saved model as the start of the next fit, its vectors and biases read from the Keras weights.
 
-    None when it was trained with another loss or latent size, which cannot be continued.
+    None when it was trained with another loss, architecture or size, which cannot be continued.
 
     Raises:
         RecsysError: as `load_embeddings`, or the weights do not fit the architecture.
     """
     manifest = read_manifest(folder)
-    if (manifest["loss"], manifest["embedding_dim"]) != (settings.loss, settings.embedding_dim):
+    wanted = {"loss": settings.loss, "embedding_dim": settings.embedding_dim, "architecture": settings.architecture}
+    if {"architecture": "dot", **manifest} | wanted != {"architecture": "dot", **manifest}:
         return None
     embeddings = load_embeddings(folder)
+    if embeddings.hidden is not None and len(embeddings.hidden.output) != settings.hidden_units:
+        return None
     model = _keras_model(embeddings, is_filled=False)
     try:
         model.load_weights(folder / WEIGHTS)
@@ -113,25 +124,27 @@ def load_warm_start(folder: Path, settings: ModelSettings) -> Embeddings | None:
         item_vectors=model.items.vectors.numpy(),
         item_biases=model.items.biases.numpy(),
         offset=float(model.offset.numpy()),
+        hidden=model.hidden if embeddings.hidden is not None else None,
     )
 
 
 def _keras_model(embeddings: Embeddings, is_filled: bool = True) -> Any:
     # Imported here, so that whoever only reads arrays does not load TensorFlow.
     from recsys_spark.models.embedding import EmbeddingModel
+    from recsys_spark.models.neumf import NeumfModel
 
-    model = EmbeddingModel(embeddings.n_users, embeddings.n_items, embeddings.embedding_dim)
+    sizes = embeddings.n_users, embeddings.n_items, embeddings.embedding_dim
+    hidden = embeddings.hidden
+    model = EmbeddingModel(*sizes) if hidden is None else NeumfModel(*sizes, len(hidden.output))
     if is_filled:
+        if hidden is not None:
+            model.hidden = hidden
         model.users.vectors.assign(embeddings.user_vectors)
         model.users.biases.assign(embeddings.user_biases)
         model.items.vectors.assign(embeddings.item_vectors)
         model.items.biases.assign(embeddings.item_biases)
         model.offset.assign(embeddings.offset)
     return model
-
-
-def _files() -> tuple[str, ...]:
-    return (*(f"{name}.npy" for name in _ARRAYS), WEIGHTS)
 
 
 def _describe(path: Path) -> dict[str, Any]:

@@ -121,7 +121,7 @@ class SharedNegatives:
             expected = expected + (batch_size / len(pairs) * pairs.item_counts()).astype(np.float32)
         self._log_expected = tf.constant(np.log(expected), tf.float32)
 
-    def choose(self, inputs: tuple[Tensor, Tensor, Tensor], step: Tensor) -> Shared:
+    def choose(self, inputs: tuple[Tensor, ...], step: Tensor) -> Shared:
         """Those of a batch of `UserBatches`: user positions (u,), rows (b,) and item positions (b,)."""
         users, _, batch_items = inputs
         items = self._sampler.draw((self._negatives,), step)
@@ -138,7 +138,7 @@ class AllItems:
     def __init__(self, n_items: int) -> None:
         self._n_items = n_items
 
-    def choose(self, inputs: tuple[Tensor, Tensor, Tensor], step: Tensor) -> Shared:
+    def choose(self, inputs: tuple[Tensor, ...], step: Tensor) -> Shared:
         """As `SharedNegatives.choose`."""
         users, rows, batch_items = inputs
         shape, places = (tf.shape(users)[0], self._n_items), tf.stack([rows, batch_items], axis=1)

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from recsys_spark.models.backend import ops
-from recsys_spark.models.embedding import EmbeddingModel, Encoded
+from recsys_spark.models.embedding import Batch, EmbeddingModel, Encoded
 from recsys_spark.models.interactions import TrainingPairs
 from recsys_spark.models.losses import PAIR_LOSSES, PairLoss, Scores, SharedScores, cosine_contrastive, softmax
 from recsys_spark.models.negatives import AllItems, ItemSampler, NegativeSampler, SharedNegatives
@@ -29,9 +29,9 @@ class PairObjective:
     sampler: NegativeSampler | None
     l2: float
 
-    def __call__(self, model: EmbeddingModel, inputs: tuple[Tensor, Tensor], rating: Tensor, step: Tensor) -> Tensor:
-        """Values (b,) of pairs `inputs`, user and item positions (b,), with `rating` (b,) at a training step."""
-        user_idx, item_idx = inputs
+    def __call__(self, model: EmbeddingModel, batch: Batch, step: Tensor) -> Tensor:
+        """Values (b,) of a batch of `PairBatches` at a training step."""
+        (user_idx, item_idx), rating, _ = batch
         users, positives = model.users(user_idx), model.items(item_idx)
         penalty = _squared_length(users) + _squared_length(positives)
         negative = is_negative = None
@@ -53,13 +53,13 @@ class UserObjective:
     negatives: SharedNegatives | AllItems
     l2: float
 
-    def __call__(
-        self, model: EmbeddingModel, inputs: tuple[Tensor, Tensor, Tensor], rating: Tensor, step: Tensor
-    ) -> Tensor:
-        """Values (b,) of a batch of `UserBatches`: user positions (u,), rows (b,), item positions (b,)."""
-        user_idx, rows, item_idx = inputs
+    def __call__(self, model: EmbeddingModel, batch: Batch, step: Tensor) -> Tensor:
+        """Values (b,) of a batch of `UserBatches` at a training step."""
+        inputs, _, _ = batch
+        _, rows, item_idx = inputs
         shared = self.negatives.choose(inputs, step)
-        users, positives, negatives = model.users(user_idx), model.items(item_idx), model.items(shared.items)
+        users, wanted = model.encode_users(batch, step)
+        positives, negatives = model.items(item_idx), model.items(shared.items)
         own = Encoded(ops.take(users.vectors, rows, axis=0), ops.take(users.biases, rows, axis=0))
         scores = SharedScores(
             model.score(own, positives),
@@ -69,7 +69,7 @@ class UserObjective:
             shared.log_expected,
         )
         penalty = _squared_length(own) + _squared_length(positives) + ops.mean(_squared_length(negatives))
-        return self.loss(scores) + self.l2 * penalty
+        return (self.loss(scores) + self.l2 * penalty) * wanted
 
 
 def build_objective(pairs: TrainingPairs, settings: ModelSettings, seed: int) -> PairObjective | UserObjective:

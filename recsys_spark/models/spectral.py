@@ -35,7 +35,7 @@ class SpectralModel(ClosedFormModel):
         if dims >= min(shape):
             raise RecsysError(
                 f"model.embedding_dim must be below the users and items that are trained, {shape[0]} and {shape[1]}, "
-                f"for loss 'spectral', got {dims}"
+                f"for singular vectors, got {dims}"
             )
         self.compile_without_optimizer()
         self._user_scale, self._item_scale = (

@@ -11,7 +11,9 @@ from recsys_spark.kernels.layout import Flags, Floats
 from recsys_spark.models.embedding import EmbeddingModel, EmbeddingTower
 from recsys_spark.models.embeddings import Embeddings, popularity_scores
 from recsys_spark.models.interactions import TrainedPart
+from recsys_spark.models.neumf import NeumfModel
 from recsys_spark.models.optimizers import RowwiseAdagrad
+from recsys_spark.models.two_tower import TwoTowerModel
 
 INIT_STD = 0.1
 # Below 1, because squares that only grew would end all learning after some weeks of warm starts.
@@ -26,8 +28,17 @@ class Rows(NamedTuple):
     squares: Floats
 
 
-def start_tables(model: EmbeddingModel, part: TrainedPart, seed: int, warm_start: Embeddings | None) -> None:
-    """Give every row its start: the one of the earlier fit if that trained it, else a random vector and no bias.
+class Start(NamedTuple):
+    """Vectors to start from, users (trained users, d) and items (trained items, d)."""
+
+    users: Floats
+    items: Floats
+
+
+def start_tables(
+    model: EmbeddingModel, part: TrainedPart, seed: int, warm_start: Embeddings | None, start: Start | None = None
+) -> None:
+    """Give every row its start and no bias: that of the earlier fit if it trained the row, else `start`, else random.
 
     Raises:
         ValueError: the earlier fit has another latent size, or more users or items than the pairs.
@@ -35,10 +46,18 @@ def start_tables(model: EmbeddingModel, part: TrainedPart, seed: int, warm_start
     random = np.random.default_rng([seed, 1])
     users = _random_rows(random, len(part.users), model.users.embedding_dim)
     items = _random_rows(random, len(part.items), model.items.embedding_dim)
+    for rows, vectors in zip((users, items), start or (), strict=False):
+        # As large as random ones, because the losses expect no other scale; all 0 they would never learn.
+        size = np.sqrt(np.mean(np.square(vectors)))
+        if size > 0:
+            rows.vectors[:] = vectors * np.float32(INIT_STD / size)
     if warm_start is not None:
         _require_fitting(warm_start, part, model.users.embedding_dim)
-        _continue(users, _user_rows(warm_start), warm_start.is_trained_user, part.users)
+        if not isinstance(model, TwoTowerModel):  # whose users' own vectors are not known from what they scored by
+            _continue(users, _user_rows(warm_start), warm_start.is_trained_user, part.users)
         _continue(items, _item_rows(warm_start), warm_start.is_trained_item, part.items)
+    if not model.users.vectors.trainable:
+        users.vectors[:] = 0.0
     if model.optimizer is not None:
         model.optimizer.build(model.trainable_weights)
     _fill(model.users, users, model.optimizer)
@@ -47,8 +66,8 @@ def start_tables(model: EmbeddingModel, part: TrainedPart, seed: int, warm_start
 
 def collect_embeddings(model: EmbeddingModel, part: TrainedPart) -> Embeddings:
     """Copy the model's tables into arrays of all users and items."""
-    users = _spread(_read(model.users, model.optimizer), part.users, part.all_pairs.n_users)
-    items = _spread(_read(model.items, model.optimizer), part.items, part.all_pairs.n_items)
+    users = _spread(_rows(model.users, model.read_users(), model.optimizer), part.users, part.all_pairs.n_users)
+    items = _spread(_rows(model.items, model.items.read(), model.optimizer), part.items, part.all_pairs.n_items)
     return Embeddings(
         user_vectors=users.vectors,
         user_biases=users.biases,
@@ -60,6 +79,7 @@ def collect_embeddings(model: EmbeddingModel, part: TrainedPart) -> Embeddings:
         is_trained_item=_flags(part.items, part.all_pairs.n_items),
         user_squares=users.squares,
         item_squares=items.squares,
+        hidden=model.hidden if isinstance(model, NeumfModel) else None,
     )
 
 
@@ -105,15 +125,13 @@ def _fill(tower: EmbeddingTower, rows: Rows, optimizer: RowwiseAdagrad | None) -
             optimizer.squares_of(weight).assign(rows.squares[:, column])
 
 
-def _read(tower: EmbeddingTower, optimizer: RowwiseAdagrad | None) -> Rows:
-    vectors, biases = tower.read()
-    if optimizer is None:
-        return Rows(vectors, biases, np.zeros((len(biases), 2), np.float32))
-    squares = np.zeros((len(biases), 2), np.float32)
+def _rows(tower: EmbeddingTower, read: tuple[Floats, Floats], optimizer: RowwiseAdagrad | None) -> Rows:
+    """What was read of a tower, and how far it has been trained."""
+    squares = np.zeros((len(read[1]), 2), np.float32)
     for column, weight in enumerate((tower.vectors, tower.biases)):
-        if weight.trainable:
+        if optimizer is not None and weight.trainable:
             squares[:, column] = optimizer.squares_of(weight).numpy()
-    return Rows(vectors, biases, squares)
+    return Rows(*read, squares)
 
 
 def _spread(rows: Rows, positions: NDArray[np.intp], size: int) -> Rows:

@@ -20,14 +20,17 @@ from recsys_spark.models.closed_form import StepNumbers
 from recsys_spark.models.embedding import EmbeddingModel
 from recsys_spark.models.embeddings import Embeddings, untrained_embeddings
 from recsys_spark.models.interactions import TrainedPart, TrainingPairs, select_trained
+from recsys_spark.models.neumf import NeumfModel, random_layer
 from recsys_spark.models.objectives import build_objective
 from recsys_spark.models.optimizers import RowwiseAdagrad
 from recsys_spark.models.spectral import SpectralModel
-from recsys_spark.models.tables import collect_embeddings, start_tables
+from recsys_spark.models.tables import Start, collect_embeddings, start_tables
+from recsys_spark.models.two_tower import TwoTowerModel
 from recsys_spark.models.validation import RankingValidation
 from recsys_spark.sections import ModelSettings
 
 _MONITOR = "val_ndcg@10"
+_START_STEPS = 4  # of subspace iteration; a start need not be exact
 _LEAST_GAIN = 3e-4  # of NDCG; for less, tens of passes are not worth their time
 
 
@@ -104,9 +107,11 @@ def _digest(arrays: TrainingPairs | Embeddings | None) -> str:
     """SHA-256 of all arrays of a set of pairs or of embeddings."""
     digest = hashlib.sha256()
     for field in fields(arrays) if arrays is not None else ():
-        array = np.ascontiguousarray(getattr(arrays, field.name))
-        digest.update(f"{field.name} {array.shape} ".encode())
-        digest.update(array.data)
+        value = getattr(arrays, field.name)
+        for part in value if isinstance(value, tuple) else (value,):
+            array = np.ascontiguousarray(0 if part is None else part)
+            digest.update(f"{field.name} {array.shape} ".encode())
+            digest.update(array.data)
     return digest.hexdigest()
 
 
@@ -123,23 +128,52 @@ def build_model(
     """Compile a model of the trained part, at its start, and the batches it learns from, of `first_epoch` on."""
     pairs, l2 = part.pairs, settings.l2_penalty
     sizes = pairs.n_users, pairs.n_items, settings.embedding_dim
+    start = _spectral_start(part, settings, seed) if settings.starts_from_spectrum and warm_start is None else None
     if settings.loss == "ials":
         solver = AlternatingModel(*sizes)
         solver.compile(WholeDataLoss(settings.unobserved_weight or balanced_weight(pairs), l2), pairs)
-        start_tables(solver, part, seed, warm_start)
+        start_tables(solver, part, seed, warm_start, start)
         return solver, StepNumbers(2)
     if settings.loss == "spectral":
-        spectral = SpectralModel(*sizes)
-        spectral.compile(pairs)
-        start_tables(spectral, part, seed, warm_start)
-        return spectral, StepNumbers(1)
-    model = EmbeddingModel(*sizes, settings.is_cosine)
+        return _spectral_model(part, settings, seed, warm_start), StepNumbers(1)
+    model = _embedding_model(pairs, settings, seed, warm_start)
     model.compile(build_objective(pairs, settings, seed), RowwiseAdagrad(settings.learning_rate))
     if settings.loss == "mse":
         model.offset.assign(pairs.rating.mean())
-    start_tables(model, part, seed, warm_start)
+    start_tables(model, part, seed, warm_start, start)
     batches = UserBatches if settings.is_trained_by_user else PairBatches
     return model, batches(pairs, settings.pairs_in_batch, seed, first_epoch)
+
+
+def _embedding_model(
+    pairs: TrainingPairs, settings: ModelSettings, seed: int, warm_start: Embeddings | None
+) -> EmbeddingModel:
+    sizes = pairs.n_users, pairs.n_items, settings.embedding_dim
+    if settings.architecture == "dot":
+        return EmbeddingModel(*sizes, settings.is_cosine)
+    if settings.architecture == "two_tower":
+        return TwoTowerModel(pairs, settings.embedding_dim, settings.is_cosine, settings.own_embedding, seed)
+    model = NeumfModel(*sizes, settings.hidden_units)
+    known = warm_start.hidden if warm_start is not None else None
+    model.hidden = known or random_layer(settings.hidden_units, settings.embedding_dim, seed)
+    return model
+
+
+def _spectral_model(
+    part: TrainedPart, settings: ModelSettings, seed: int, warm_start: Embeddings | None
+) -> SpectralModel:
+    model = SpectralModel(part.pairs.n_users, part.pairs.n_items, settings.embedding_dim)
+    model.compile(part.pairs)
+    start_tables(model, part, seed, warm_start)
+    return model
+
+
+def _spectral_start(part: TrainedPart, settings: ModelSettings, seed: int) -> Start | None:
+    if settings.embedding_dim >= min(part.pairs.n_users, part.pairs.n_items):
+        return None
+    model = _spectral_model(part, settings, seed, None)
+    model.fit(StepNumbers(1), epochs=_START_STEPS, verbose=0, shuffle=False)
+    return Start(model.users.vectors.numpy(), model.items.vectors.numpy())
 
 
 def _referee(
@@ -175,7 +209,7 @@ class _EpochLogger(keras.callbacks.Callback):  # type: ignore[misc]
             raise RecsysError(f"training diverged: loss {logs['loss']} in epoch {epoch + 1}; {self.model.advice}")
         ndcg = None
         if self._referee is not None:
-            ndcg = logs[_MONITOR] = self._referee.ndcg(*self.model.ranking_vectors(self._referee.users))
+            ndcg = logs[_MONITOR] = self._referee.ndcg(self.model.best_items)
         log = EpochLog(epoch + 1, float(logs["loss"]), ndcg, time.perf_counter() - self._started)
         self.history.append(log)
         if self._on_epoch is not None:

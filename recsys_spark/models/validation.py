@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,6 +14,9 @@ from recsys_spark.models.interactions import TrainedPart, TrainingPairs
 
 K = 10
 _METRIC = f"ndcg@{K}"
+
+BestItems = Callable[[NDArray[np.intp], IndexLists, int], NDArray[np.intp]]
+"""Of users (q,), without the items they have seen, the k best: `EmbeddingModel.best_items`."""
 
 
 class RankingValidation:
@@ -31,17 +36,20 @@ class RankingValidation:
         self._seen = _lists(part.pairs, self.users)
         self._relevant = _lists(validation, part.users[self.users])
 
-    def ndcg(self, user_vectors: NDArray[np.float32], item_vectors: NDArray[np.float32]) -> float:
-        """Mean NDCG@10 of scores `user_vectors` (q, d) times `item_vectors` (trained items, d)."""
-        top = score_top_k(user_vectors, item_vectors, self._seen, K)
-        recommended = np.where(top.indices < 0, -1, self._items[top.indices])
+    def ndcg(self, best_items: BestItems) -> float:
+        """Mean NDCG@10 of what a model finds best."""
+        return self._mean_ndcg(best_items(self.users, self._seen, K))
+
+    def _mean_ndcg(self, best: NDArray[np.intp]) -> float:
+        recommended = np.where(best < 0, -1, self._items[best])
         hits = hits_matrix(recommended, self._relevant)
         return float(ranking_metrics(hits, np.diff(self._relevant.indptr), [K])[_METRIC].mean())
 
     def popularity_ndcg(self) -> float:
         """The same measure for the same users when everybody gets the most popular items."""
         everybody = np.ones((len(self.users), 1), dtype=np.float32)
-        return self.ndcg(everybody, self._item_counts.astype(np.float32)[:, None])
+        counts = self._item_counts.astype(np.float32)[:, None]
+        return self._mean_ndcg(score_top_k(everybody, counts, self._seen, K).indices)
 
 
 def _lists(pairs: TrainingPairs, users: NDArray[np.intp]) -> IndexLists:

@@ -75,13 +75,13 @@ def predict_to(settings: Settings, path: str, output: str | None, console: Conso
     storage = _current(settings)
     pairs = _read_pairs(storage.spark, path)
     with scratch_folder() as storage.scratch:
-        vectors, loss = published_items(storage, settings)
+        vectors, hidden, loss = published_items(storage, settings)
         facts = storage.step_details("interactions")
         low, high = facts["value_range"]
         scale = RatingScale(low, high, facts["lowest"]) if loss == "mse" else None
         users, items = storage.read(USERS), storage.read(ITEMS)
         block_users = storage.step_details("matrix")["block_users"]
-        scored = predict_pairs(pairs, users, items, storage.read(USER_EMBEDDINGS), vectors, block_users)
+        scored = predict_pairs(pairs, users, items, storage.read(USER_EMBEDDINGS), vectors, block_users, hidden)
         _deliver(with_ratings(scored, scale), output, console)
 
 

@@ -32,7 +32,8 @@ def test_a_checkerboard_of_tastes_is_learned(loss: str, tiny: ModelSettings) -> 
     logs: list[EpochLog] = []
     # Two tastes are two singular vectors; more of them would be noise. So few items are not worth a sharp softmax.
     dims = 2 if loss == "spectral" else tiny.embedding_dim
-    settings = tiny.model_copy(update={"loss": loss, "embedding_dim": dims, "temperature": 0.5})
+    chosen = {"loss": loss, "embedding_dim": dims, "temperature": 0.5, "spectral_start": False}
+    settings = tiny.model_copy(update=chosen)
     fit = fit_embeddings(train, settings, 0, validation=validation, on_epoch=logs.append)
     users = np.arange(train.n_users)[:, None]
     assert (lists_of(fit.embeddings, train, 5) % 2 == users % 2).mean() > 0.98
@@ -66,7 +67,8 @@ def test_without_validation_it_runs_the_epochs_it_is_told(tiny: ModelSettings) -
 
 
 def digest(embeddings: Embeddings) -> str:
-    arrays = (np.asarray(getattr(embeddings, field.name)).tobytes() for field in fields(Embeddings))
+    values = [getattr(embeddings, field.name) for field in fields(Embeddings) if field.name != "hidden"]
+    arrays = [np.asarray(value).tobytes() for value in (*values, *(embeddings.hidden or ()))]
     return hashlib.sha256(b"".join(arrays)).hexdigest()
 
 
@@ -105,6 +107,27 @@ def test_cosines_have_vectors_of_length_one_and_no_biases(tiny: ModelSettings) -
     assert not embeddings.item_biases.any()
     dots = tiny.model_copy(update={"loss": "softmax", "similarity": "dot"})
     assert fit_embeddings(train, dots, 0, epochs=2).embeddings.item_biases.any()
+
+
+@pytest.mark.parametrize("loss", ["ials", "softmax"])
+def test_a_spectral_start_needs_fewer_epochs(loss: Loss, tiny: ModelSettings) -> None:
+    train, validation = split_checkerboard(seed=1)
+    chosen = tiny.model_copy(update={"loss": loss, "embedding_dim": 2, "temperature": 0.5})
+    first = [
+        fit_embeddings(train, chosen.model_copy(update={"spectral_start": start}), 0, validation=validation, epochs=1)
+        for start in (True, False)
+    ]
+    spectral, random = (fit.history[0].validation_ndcg or 0.0 for fit in first)
+    assert spectral > 1.1 * random
+
+
+def test_a_spectral_start_of_too_few_items_is_a_random_one(tiny: ModelSettings) -> None:
+    pairs = to_pairs([(0, 0), (1, 1), (2, 0), (2, 1)], 3, 2)
+    fits = [
+        fit_embeddings(pairs, tiny.model_copy(update={"loss": "bpr", "spectral_start": start}), 0, epochs=1)
+        for start in (True, False)
+    ]
+    assert digest(fits[0].embeddings) == digest(fits[1].embeddings)
 
 
 def test_a_warm_start_needs_fewer_epochs_and_takes_in_new_users_and_items(tiny: ModelSettings) -> None:

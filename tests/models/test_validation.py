@@ -1,6 +1,9 @@
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from recsys_spark.kernels.csr import IndexLists
+from recsys_spark.kernels.scoring import score_top_k
 from recsys_spark.models.interactions import select_trained
 from recsys_spark.models.validation import RankingValidation
 from tests.models.conftest import to_pairs
@@ -14,7 +17,12 @@ def test_ndcg_of_two_users_by_hand() -> None:
     scores = np.array([[9, 1, 2, 3], [1, 9, 9, 2]], np.float32)
     # User 0 gets 3, 2, 1: his item at rank 3. User 1 gets 3, 0: a hit at rank 2 of two relevant items.
     wanted = (1 / np.log2(4) + (1 / np.log2(3)) / (1 + 1 / np.log2(3))) / 2
-    assert referee.ndcg(scores, np.eye(4, dtype=np.float32)) == pytest.approx(wanted)
+
+    def best_items(users: NDArray[np.intp], seen: IndexLists, k: int) -> NDArray[np.intp]:
+        assert users.tolist() == [0, 1]
+        return score_top_k(scores, np.eye(4, dtype=np.float32), seen, k).indices
+
+    assert referee.ndcg(best_items) == pytest.approx(wanted)
 
 
 def test_popularity_lists_the_same_items_for_everybody() -> None:

@@ -1,0 +1,21 @@
+"""Users as the pooled vectors of their items."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from recsys_spark.kernels.csr import CsrRows
+
+Floats = NDArray[np.float32]
+
+
+def pool_rows(rows: CsrRows, vectors: Floats) -> Floats:
+    """The sum of the vectors, (columns, d), of each row's columns over the root of how many there are, (rows, d).
+
+    Rows without a column are 0. A row's bits depend on the row and the vectors alone.
+    """
+    pattern = sparse.csr_array((np.ones(rows.nnz, np.float32), rows.indices, rows.indptr), (rows.n_rows, len(vectors)))
+    counts = np.maximum(np.diff(rows.indptr), 1).astype(np.float32)
+    pooled: Floats = np.asarray(pattern @ vectors, np.float32)
+    pooled /= np.sqrt(counts)[:, None]
+    return pooled
