@@ -16,7 +16,8 @@ from benchmarks.datasets import gowalla, is_there, ml_1m
 from benchmarks.harness import save
 from benchmarks.quality import SEED, means, some_pairs, without_a_tenth
 from recsys_spark.kernels.csr import CsrRows, IndexLists
-from recsys_spark.kernels.least_squares import WholeDataLoss, fixed_side, fold_in_rows, places_of
+from recsys_spark.kernels.fold_in import fold_in_rows, places_of
+from recsys_spark.kernels.least_squares import WholeDataLoss, fixed_side
 from recsys_spark.kernels.scoring import score_top_k
 from recsys_spark.models.alternating import sampled_l2
 from recsys_spark.models.embeddings import Embeddings

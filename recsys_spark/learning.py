@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from recsys_spark.audit import Facts
 from recsys_spark.blockwise.blocks import binary_cell
-from recsys_spark.blockwise.fold_in import distribute_fold_in, fold_in_users
+from recsys_spark.blockwise.fold_in import FoldIn, distribute_least_squares, distribute_pooling, fold_in_users
 from recsys_spark.kernels.least_squares import WholeDataLoss
 from recsys_spark.models.alternating import sampled_l2
 from recsys_spark.models.checkpoints import STATE, EpochLog
@@ -204,15 +204,14 @@ def keep_fit(storage: RunStorage, settings: Settings, name: FitName, fit: Fit, s
 
     The fit of a sample is stored without users; the executors fold all of them in.
     """
-    embeddings, loss = fit.embeddings, fit.whole_data_loss
+    embeddings = fit.embeddings
     if sample is not None:
         embeddings = replace(embeddings.without_users(), popularity=_popularity(storage, _SEEN[name]))
     folder = storage.scratch / f"{name}-export"
     save_embeddings(folder, embeddings, settings.model, settings.seed, fit.best_epoch)
     storage.upload(folder, name)
     if sample is not None:
-        assert loss is not None, "the settings allow a sample with `ials` alone"  # noqa: S101
-        _fold_in(storage, settings, name, embeddings, replace(loss, l2=settings.model.l2_penalty))
+        _fold_in(storage, settings, name, embeddings, fit.whole_data_loss)
         return
     blocks = storage.scratch / f"{name}-blocks"
     write_user_blocks(embeddings, settings.matrix.block_users, blocks)
@@ -231,17 +230,20 @@ def keep_learning_curve(storage: RunStorage, fit: Fit) -> None:
 
 def _of_sample(settings: ModelSettings, sample: UserSample | None) -> ModelSettings:
     """With more of a penalty, because fewer users than are known tell about an item."""
-    if sample is None:
+    if sample is None or settings.loss != "ials":
         return settings
     return settings.model_copy(update={"l2": sampled_l2(settings.l2_penalty, sample.size / len(sample.places))})
 
 
 def _fold_in(
-    storage: RunStorage, settings: Settings, name: FitName, embeddings: Embeddings, loss: WholeDataLoss
+    storage: RunStorage, settings: Settings, name: FitName, embeddings: Embeddings, loss: WholeDataLoss | None
 ) -> None:
-    vectors, is_trained = embeddings.item_vectors, embeddings.is_trained_item
+    items = storage.spark, embeddings.item_vectors, embeddings.is_trained_item
     scratch, least = storage.scratch / f"{name}-fold-in", settings.model.min_user_interactions
-    fold_in = distribute_fold_in(storage.spark, vectors, is_trained, loss, least, scratch)
+    if loss is None:
+        fold_in: FoldIn = distribute_pooling(*items, settings.model.is_cosine, least, scratch)
+    else:
+        fold_in = distribute_least_squares(*items, replace(loss, l2=settings.model.l2_penalty), least, scratch)
     blocks, table = blocks_of(storage, USER_BLOCKS), _TABLES[name]
     storage.write_mapped(table, fold_in_users(blocks, fold_in, embeddings.n_items, name == "selection", table))
 

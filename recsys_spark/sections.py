@@ -288,9 +288,9 @@ class ModelSettings(Section):
     max_trained_users: int | None = Field(
         None,
         ge=1,
-        description="Most users the driver trains on, drawn by the seed (`ials`); then the vectors of all users follow "
-        "from their interactions, on the executors. The training's `l2` grows as the sample shrinks; items that no "
-        "sampled user has are not recommended. None: all users.",
+        description="Most users the driver trains on, drawn by the seed (`ials`, and `two_tower` without own "
+        "embeddings); then the vectors of all users follow from their interactions, on the executors. The `l2` of "
+        "`ials` grows as the sample shrinks; items that no sampled user has are not recommended. None: all users.",
     )
     validation_users: int = Field(20_000, ge=1, description="Most users whose validation NDCG steers early stopping.")
     spectral_start: bool | None = Field(
@@ -308,8 +308,12 @@ class ModelSettings(Section):
                 f"l2 must be at least {LEAST_IALS_L2} for loss 'ials', got {self.l2}: "
                 "with less, users with few items have no one solution in float32"
             )
-        if self.max_trained_users is not None and self.loss != "ials":
-            raise ValueError(f"max_trained_users needs loss 'ials', which can fold users in, got {self.loss!r}")
+        can_fold_in = self.loss == "ials" or (self.architecture == "two_tower" and not self.own_embedding)
+        if self.max_trained_users is not None and not can_fold_in:
+            raise ValueError(
+                "max_trained_users needs a model that gives users their vectors without training: loss 'ials', or "
+                f"architecture 'two_tower' without own_embedding; got {self.loss!r}, {self.architecture!r}"
+            )
         if self.architecture == "two_tower" and self.loss not in _OF_USERS:
             raise ValueError(f"architecture 'two_tower' needs loss {_either(_OF_USERS)}, got {self.loss!r}")
         if self.own_embedding and self.architecture != "two_tower":

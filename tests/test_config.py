@@ -134,13 +134,20 @@ def test_unknown_names_in_the_environment_are_refused(
         ("[model]\nepochs = 0\n", "model.epochs: Input should be greater than or equal to 1, got 0"),
         (
             "[model]\nloss = 'bpr'\nmax_trained_users = 9\n",
-            "model: max_trained_users needs loss 'ials', which can fold users in, got 'bpr'",
+            "model: max_trained_users needs a model that gives users their vectors without training: loss 'ials', or "
+            "architecture 'two_tower' without own_embedding; got 'bpr', 'dot'",
         ),
         (
             "[model]\nloss = 'hinge'\n",
             "model.loss: Input should be 'ials', 'spectral', 'softmax', 'sampled_softmax', 'cosine_contrastive', "
             "'bpr', 'bce' or 'mse', got 'hinge'",
         ),
+        (
+            "[model]\narchitecture = 'two_tower'\n",
+            "model: architecture 'two_tower' needs loss 'softmax' or 'sampled_softmax' or 'cosine_contrastive', got "
+            "'ials'",
+        ),
+        ("[model]\nown_embedding = true\n", "model: own_embedding needs architecture 'two_tower', got 'dot'"),
         (
             "[model]\narchitecture = 'neumf'\n",
             "model: architecture 'neumf' needs loss 'bpr' or 'bce' or 'mse', got 'ials'",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -15,14 +16,23 @@ from recsys_spark.blockwise.files import MappedArray, distribute_array, save_arr
 from recsys_spark.blockwise.plan import BlockMap, Blocks
 from recsys_spark.blockwise.user_rows import ROW_COLUMNS
 from recsys_spark.kernels.csr import CsrRows
+from recsys_spark.kernels.fold_in import fold_in_rows, places_of, pool_known
 from recsys_spark.kernels.layout import user_columns
-from recsys_spark.kernels.least_squares import FixedSide, WholeDataLoss, fixed_side, fold_in_rows, places_of
+from recsys_spark.kernels.least_squares import FixedSide, WholeDataLoss, fixed_side
 from recsys_spark.tables import Table
 
 
+class FoldIn(Protocol):
+    """How a user's vector follows from his items."""
+
+    def solve(self, rows: CsrRows) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """The vectors of users, (rows, d), and who has one."""
+        ...
+
+
 @dataclass(frozen=True)
-class FoldIn:
-    """How a user's vector follows from his items: the least squares of a pass over the users.
+class LeastSquares:
+    """The least squares of a pass over the users.
 
     The mapped arrays are a `FixedSide` of the trained items, and `places`, (n_items,): which of them an item is, or -1.
     """
@@ -35,26 +45,54 @@ class FoldIn:
     least_interactions: int
 
     def solve(self, rows: CsrRows) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """The vectors of users, (rows, d), and who has one."""
+        """As in `FoldIn`."""
         fixed = FixedSide(self.turned.load(), self.diagonal.load(), self.axes.load())
         return fold_in_rows(rows, self.places.load(), fixed, self.loss, self.least_interactions)
 
 
-def distribute_fold_in(
+@dataclass(frozen=True)
+class Pooling:
+    """The pooled vectors of the user's items; the mapped arrays are those of the trained items, and `places`."""
+
+    vectors: MappedArray
+    places: MappedArray
+    is_cosine: bool
+    least_interactions: int
+
+    def solve(self, rows: CsrRows) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """As in `FoldIn`."""
+        return pool_known(rows, self.places.load(), self.vectors.load(), self.is_cosine, self.least_interactions)
+
+
+def distribute_pooling(
+    spark: SparkSession,
+    vectors: NDArray[np.float32],
+    is_trained: NDArray[np.bool_],
+    is_cosine: bool,
+    least_interactions: int,
+    scratch: Path,
+) -> Pooling:
+    """Hand the items' vectors, (n_items, d), to the executors, to be pooled; memory and disk as below."""
+    arrays = {"vectors": vectors[is_trained], "places": places_of(is_trained)}
+    files = {name: distribute_array(spark, path) for name, path in save_arrays(scratch, arrays).items()}
+    return Pooling(**files, is_cosine=is_cosine, least_interactions=least_interactions)
+
+
+def distribute_least_squares(
     spark: SparkSession,
     vectors: NDArray[np.float32],
     is_trained: NDArray[np.bool_],
     loss: WholeDataLoss,
     least_interactions: int,
     scratch: Path,
-) -> FoldIn:
+) -> LeastSquares:
     """Hand the items' vectors, (n_items, d), to the executors, for users with enough trained items.
 
     Memory of the driver: twice the vectors; disk there and on each host: 4 bytes x d x trained items, and 4 an item.
     """
     arrays = {**fixed_side(vectors[is_trained])._asdict(), "places": places_of(is_trained)}
     files = {name: distribute_array(spark, path) for name, path in save_arrays(scratch, arrays).items()}
-    return FoldIn(**files, loss=loss, least_interactions=least_interactions)
+    return LeastSquares(**files, loss=loss, least_interactions=least_interactions)
 
 
 def fold_in_users(blocks: Blocks, fold_in: FoldIn, n_items: int, hold_out: bool, table: Table) -> BlockMap:

@@ -125,36 +125,6 @@ def solve_rows(
     return solved, shares
 
 
-def places_of(is_fixed: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """For each column of a matrix which vector of the fixed side is its own, -1 for none, (columns,)."""
-    places = np.full(len(is_fixed), -1, np.int32)
-    places[is_fixed] = np.arange(np.count_nonzero(is_fixed), dtype=np.int32)
-    return places
-
-
-def fold_in_rows(
-    rows: CsrRows,
-    places: NDArray[np.int32],
-    fixed: FixedSide,
-    loss: WholeDataLoss,
-    least_entries: int,
-    threads: int = 1,
-) -> tuple[Floats, NDArray[np.bool_]]:
-    """The vector of each row, (rows, d), from its entries that have a vector, and whether there are enough, (rows,).
-
-    Every entry counts as 1, whatever its value; rows with fewer than `least_entries` get zeros.
-    """
-    known = rows.select(places[rows.indices] >= 0)
-    lengths = np.diff(known.indptr)
-    known = known.select(np.repeat(lengths >= least_entries, lengths))
-    if known.nnz == 0:
-        return np.zeros((rows.n_rows, len(fixed.diagonal)), np.float32), np.zeros(rows.n_rows, bool)
-    columns = np.ascontiguousarray(places[known.indices])
-    known = CsrRows(known.indptr, columns, np.ones(known.nnz, np.float32), len(fixed.turned))
-    vectors, _ = solve_rows(known, fixed, loss.unobserved_weight, loss.penalties(known), threads)
-    return vectors, np.diff(known.indptr) > 0
-
-
 @compiled
 def _solve(
     indptr: NDArray[np.int64],

@@ -6,6 +6,8 @@ from scipy import sparse
 
 from recsys_spark.kernels.csr import CsrRows
 
+SHORTEST = 1e-12  # squared length that a vector is divided by, at least
+
 Floats = NDArray[np.float32]
 
 
@@ -19,3 +21,10 @@ def pool_rows(rows: CsrRows, vectors: Floats) -> Floats:
     pooled: Floats = np.asarray(pattern @ vectors, np.float32)
     pooled /= np.sqrt(counts)[:, None]
     return pooled
+
+
+def unit_rows(vectors: Floats) -> Floats:
+    """Vectors (rows, d) divided by their lengths; those of length 0 stay."""
+    lengths = np.sqrt(np.maximum(np.einsum("rd,rd->r", vectors, vectors), SHORTEST))
+    units: Floats = vectors / lengths[:, None]
+    return units

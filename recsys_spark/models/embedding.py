@@ -9,14 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_spark.kernels.csr import IndexLists
+from recsys_spark.kernels.pooling import SHORTEST, unit_rows
 from recsys_spark.kernels.scoring import score_top_k
 from recsys_spark.models.backend import keras, ops, tf
 
 Tensor = Any
 Batch = tuple[tuple[Tensor, ...], Tensor, Tensor]
 """Of `batches`: positions, ratings, weights."""
-
-_SHORTEST = 1e-12
 
 
 class Encoded(NamedTuple):
@@ -54,14 +53,7 @@ class EmbeddingTower(keras.layers.Layer):  # type: ignore[misc]
 def of_length_one(vectors: Tensor) -> Tensor:
     """Vectors (..., d) divided by their lengths; those of length 0 stay."""
     squares = ops.sum(ops.square(vectors), axis=-1, keepdims=True)
-    return vectors * ops.rsqrt(ops.maximum(squares, _SHORTEST))
-
-
-def unit_rows(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The same of arrays (rows, d)."""
-    lengths = np.sqrt(np.maximum(np.einsum("rd,rd->r", vectors, vectors), _SHORTEST))
-    units: NDArray[np.float32] = vectors / lengths[:, None]
-    return units
+    return vectors * ops.rsqrt(ops.maximum(squares, SHORTEST))
 
 
 class EmbeddingModel(keras.Model):  # type: ignore[misc]

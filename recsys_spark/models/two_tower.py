@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_spark.kernels.csr import CsrRows
-from recsys_spark.kernels.pooling import pool_rows
+from recsys_spark.kernels.pooling import pool_rows, unit_rows
 from recsys_spark.models.backend import ops, tf
-from recsys_spark.models.embedding import Batch, EmbeddingModel, Encoded, of_length_one, unit_rows
+from recsys_spark.models.embedding import Batch, EmbeddingModel, Encoded, of_length_one
 from recsys_spark.models.interactions import TrainingPairs
 
 Tensor = Any
@@ -40,7 +40,7 @@ class TwoTowerModel(EmbeddingModel):
         is_kept = tf.cast(tf.random.stateless_uniform(tf.shape(rows), seed) < _KEPT_SHARE, tf.float32) * weight
         n_users = tf.shape(user_idx)[0]
         counts = tf.math.unsorted_segment_sum(is_kept, rows, n_users)
-        vectors = ops.take(self.items.vectors, item_idx, axis=0) * is_kept[:, None]
+        vectors = self.items(item_idx).vectors * is_kept[:, None]
         pooled = tf.math.unsorted_segment_sum(vectors, rows, n_users) * ops.rsqrt(ops.maximum(counts, 1.0))[:, None]
         pooled += ops.take(self.users.vectors, user_idx, axis=0)
         if self.users.is_unit:
@@ -49,5 +49,5 @@ class TwoTowerModel(EmbeddingModel):
 
     def read_users(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """As in `EmbeddingModel`, from all pairs."""
-        vectors = pool_rows(self._rows, self.items.vectors.numpy()) + self.users.vectors.numpy()
+        vectors = pool_rows(self._rows, self.items.read()[0]) + self.users.vectors.numpy()
         return unit_rows(vectors) if self.users.is_unit else vectors, self.users.biases.numpy()

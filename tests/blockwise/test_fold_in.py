@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from pyspark.sql import SparkSession
 
-from recsys_spark.blockwise.fold_in import FoldIn, distribute_fold_in, fold_in_users
+from recsys_spark.blockwise.fold_in import FoldIn, distribute_least_squares, distribute_pooling, fold_in_users
 from recsys_spark.blockwise.plan import Blocks as AnyBlocks
 from recsys_spark.blockwise.plan import MovedBlocks
 from recsys_spark.blockwise.stored import stored_blocks
@@ -50,7 +50,7 @@ def folded(blocks: AnyBlocks, fold_in: FoldIn, hold_out: bool) -> tuple[NDArray[
 def test_users_have_the_vectors_of_the_normal_equations(
     spark: SparkSession, tmp_path: Path, blocks: Blocks, source: Source, taste: Taste, hold_out: bool, least: int
 ) -> None:
-    fold_in = distribute_fold_in(spark, VECTORS, IS_TRAINED, LOSS, least, tmp_path / "items")
+    fold_in = distribute_least_squares(spark, VECTORS, IS_TRAINED, LOSS, least, tmp_path / "items")
     vectors, is_enough = expected(~np.isnan(taste.known(hold_out)), least)
     assert not is_enough[5]
     assert 0 < is_enough.sum() < N_USERS
@@ -64,15 +64,32 @@ def test_users_have_the_vectors_of_the_normal_equations(
     assert whole.tobytes() == found.tobytes(), "bits depend on the blocks"
 
 
+@pytest.mark.parametrize("hold_out", [True, False])
+def test_users_have_the_pooled_vectors_of_their_items(
+    spark: SparkSession, tmp_path: Path, blocks: Blocks, source: Source, taste: Taste, hold_out: bool
+) -> None:
+    fold_in = distribute_pooling(spark, VECTORS, IS_TRAINED, is_cosine=True, least_interactions=4, scratch=tmp_path)
+    seen = ~np.isnan(taste.known(hold_out))[:, IS_TRAINED]
+    is_enough = seen.sum(axis=1) >= 4
+    pooled = seen.astype(np.float64) @ VECTORS[IS_TRAINED]
+    expected = pooled / np.linalg.norm(pooled, axis=1, keepdims=True).clip(1e-9) * is_enough[:, None]
+    found, flags = folded(MovedBlocks((blocks(8),)), fold_in, hold_out)
+    np.testing.assert_array_equal(flags, is_enough)
+    assert 0 < is_enough.sum() < N_USERS
+    np.testing.assert_allclose(found[:, :DIMS], expected, atol=1e-5)
+    whole, _ = folded(stored_blocks(spark, [source(N_USERS).folder]), fold_in, hold_out)
+    assert whole.tobytes() == found.tobytes(), "bits depend on the blocks"
+
+
 def test_without_a_trained_item_nobody_has_a_vector(spark: SparkSession, tmp_path: Path, blocks: Blocks) -> None:
-    fold_in = distribute_fold_in(spark, VECTORS, np.zeros(N_ITEMS, bool), LOSS, 1, tmp_path / "items")
+    fold_in = distribute_least_squares(spark, VECTORS, np.zeros(N_ITEMS, bool), LOSS, 1, tmp_path / "items")
     found, flags = folded(MovedBlocks((blocks(8),)), fold_in, hold_out=False)
     assert not flags.any()
     np.testing.assert_array_equal(found, np.eye(DIMS + EXTRA_COLUMNS)[[-1] * N_USERS])
 
 
 def test_a_file_has_a_row_group_for_each_block(spark: SparkSession, tmp_path: Path, source: Source) -> None:
-    fold_in = distribute_fold_in(spark, VECTORS, IS_TRAINED, LOSS, 1, tmp_path / "items")
+    fold_in = distribute_least_squares(spark, VECTORS, IS_TRAINED, LOSS, 1, tmp_path / "items")
     mapped = fold_in_users(stored_blocks(spark, [source(2).folder]), fold_in, N_ITEMS, False, USER_EMBEDDINGS)
     parts = write_parts(mapped, tmp_path / "written", USER_EMBEDDINGS.group_rows)
     assert sum(part.rows for part in parts) == -(-N_USERS // 2)
