@@ -5,6 +5,7 @@ SHELL := /bin/bash
 
 VENV := .venv
 BIN := $(VENV)/bin
+RECBOLE := .venv-recbole
 RUN_DATE ?=
 # The first Python that runs and fits; a name on the PATH alone proves nothing.
 FIND_PYTHON = for python in python3 python3.12 python3.13 python3.11; do \
@@ -41,6 +42,9 @@ types: $(VENV)/.dev ## Check types
 bench: check $(VENV)/.bench ## Measure against other libraries, in some minutes; SIZE=full for the larger cases
 	@$(BIN)/python -m benchmarks $(if $(SIZE),--size $(SIZE))
 
+.PHONY: bench-recbole
+bench-recbole: $(RECBOLE)/.made ## Make .venv-recbole, where `make bench` finds RecBole to compare with
+
 .PHONY: format
 format: $(VENV)/.dev ## Format the code
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
@@ -69,7 +73,7 @@ lock: $(VENV)/.dev ## Resolve the locked dependencies anew
 
 .PHONY: clean
 clean: ## Remove the environment, caches and demo runs
-	@rm -rf $(VENV) var dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) $(RECBOLE) var dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # Java is looked for before anything is installed or started.
 .PHONY: check
@@ -97,6 +101,15 @@ $(VENV)/.dev: requirements/dev.txt pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@ $(VENV)/.run
+
+$(RECBOLE)/.made: benchmarks/peers/recbole.txt
+	@for python in python3.11 python3; do \
+		$$python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null && break; python=; done; \
+	[ -n "$$python" ] || { echo "RecBole needs Python 3.11, which was not found" >&2; exit 1; }; \
+	[ -x $(RECBOLE)/bin/python ] || $$python -m venv $(RECBOLE)
+	@echo "Installing RecBole and PyTorch into $(RECBOLE), about 2 GB."
+	@$(RECBOLE)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+	@touch $@
 
 $(VENV)/.bench: requirements/bench.txt | $(VENV)/.dev
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt

@@ -4,6 +4,13 @@
 An epoch of a Keras `fit`: users, then items, 64 dimensions, all processors. implicit by conjugate gradient, three steps
 a row as here, and by Cholesky. MLlib's pass is half of what two passes more take in a training, measured once, at the
 end. `mse`: steps of an epoch, beside Keras' own layers and Adam.
+
+`bpr`: an epoch in batches of 2,048, 64 dimensions, one uniform negative a positive, beside RecBole's BPR by its own
+Trainer, loader and Adam on as many threads and on one; `make bench-recbole` makes the environment it runs in. On a
+million users its Adam walks 70 million weights a step, so there it takes some steps only. On MovieLens-1M, a tenth held
+out, both train as many epochs: `ndcg` has NDCG@10 after each, `equal_ndcg` the seconds until the lower of both bests,
+with what ours compiles in its first epoch. Settings are the defaults of each, but for RecBole's learning rate: of .001,
+its own, .002 and .005 the one that ranks best in so many epochs.
 """
 
 from __future__ import annotations
@@ -12,22 +19,30 @@ import itertools
 import os
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pyspark.ml.recommendation import ALS
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
+from benchmarks.datasets import is_there, ml_1m
 from benchmarks.harness import PROJECT, report, run_cases
 from benchmarks.jobs import CORES, spark_session
+from benchmarks.peers import recbole_process
+from benchmarks.peers.recbole_process import Epoch, RecBole, recbole_bpr
+from benchmarks.quality import without_a_tenth
+from benchmarks.time_to_quality import seconds_to
 from recsys_spark.models.backend import keras
 from recsys_spark.models.batches import PairBatches
 from recsys_spark.models.closed_form import StepNumbers
-from recsys_spark.models.interactions import TrainingPairs, select_trained
+from recsys_spark.models.interactions import TrainedPart, TrainingPairs, select_trained
 from recsys_spark.models.training import build_model
+from recsys_spark.models.validation import RankingValidation
 from recsys_spark.sections import ModelSettings
 
 
@@ -71,9 +86,34 @@ class PointwiseCase:
         return self.pairs_of.name.replace("ials", f"mse-{self.batch_size}")
 
 
+@dataclass(frozen=True)
+class PairwiseCase:
+    """Epochs of `bpr`, of RecBole's so many steps when given; a `pairs_of` of None is MovieLens-1M."""
+
+    pairs_of: Case | None
+    peer_steps: int | None = None
+
+    @property
+    def name(self) -> str:
+        """As in `bpr-2048-1000k-100k`."""
+        return self.pairs_of.name.replace("ials", "bpr-2048") if self.pairs_of else "bpr-2048-ml-1m"
+
+
+AnyCase = Case | PointwiseCase | PairwiseCase
 SHOP, LARGE = Case(6_040, 3_706, 900_000), Case(1_000_000, 100_000, 8_500_000)
-SMALL = [SHOP]
-FULL = [SHOP, LARGE, PointwiseCase(LARGE, 8192, 200, 15), PointwiseCase(LARGE, 65_536, 50, 10)]
+SMALL: list[AnyCase] = [SHOP, PairwiseCase(SHOP)]
+FULL = [
+    *SMALL,
+    LARGE,
+    PointwiseCase(LARGE, 8192, 200, 15),
+    PointwiseCase(LARGE, 65_536, 50, 10),
+    PairwiseCase(LARGE, peer_steps=10),
+    PairwiseCase(None),
+]
+LEARNING_EPOCHS = 20
+BPR = ModelSettings(loss="bpr", batch_size=2048, negatives=1)
+RECBOLE_LEARNING_RATE = 0.002
+RECBOLE_THREADS = {"recbole_bpr": CORES, "recbole_bpr_one_thread": 1}
 
 
 class _Seconds(keras.callbacks.Callback):  # type: ignore[misc]
@@ -132,9 +172,31 @@ def pass_of_mllib(pairs: TrainingPairs) -> float:
         return (seconds(3) - seconds(1)) / 2
 
 
-def run(case: Case | PointwiseCase, rounds: int) -> None:
+class ProjectBpr:
+    """Ours, with the methods of `RecBole`."""
+
+    def __init__(self, part: TrainedPart) -> None:
+        self._pairs, self._epoch = part.pairs, 0
+        self._model, _ = build_model(part, BPR, 0, None)
+
+    def train(self, steps: int | None = None) -> Epoch:
+        """An epoch, or the first steps of one."""
+        batches, seconds = PairBatches(self._pairs, BPR.pairs_in_batch, 0, self._epoch), _Seconds()
+        fit = self._model.fit(batches, steps_per_epoch=steps, verbose=0, shuffle=False, callbacks=[seconds])
+        self._epoch += 1
+        positives = min((steps or len(batches)) * BPR.pairs_in_batch, len(self._pairs))
+        return Epoch(seconds.each[0], positives, fit.history["loss"][0])
+
+    def vectors(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Of users and items, biases among them."""
+        return self._model.ranking_vectors(np.arange(self._pairs.n_users))
+
+
+def run(case: AnyCase, rounds: int) -> None:
     """Time the contenders of a case in turn."""
-    if isinstance(case, PointwiseCase):
+    if isinstance(case, PairwiseCase):
+        run_pairwise(case, rounds)
+    elif isinstance(case, PointwiseCase):
         run_pointwise(case, rounds)
     else:
         run_passes(case, rounds)
@@ -166,6 +228,61 @@ def plain_model(n_users: int, n_items: int) -> keras.Model:
     model = keras.Model(sides, scores)
     model.compile(optimizer="adam", loss="mse")
     return model
+
+
+def run_pairwise(case: PairwiseCase, rounds: int) -> None:
+    """Seconds a million positives."""
+    if case.pairs_of is None:
+        if is_there("ml-1m"):
+            run_learning(case, max(rounds, LEARNING_EPOCHS))
+        return
+    part = select_trained(case.pairs_of.pairs(), 1, 1)
+    with bpr_contenders(part) as contenders:
+        epochs: dict[str, list[Epoch]] = {name: [] for name in contenders}
+        for _, (name, contender) in itertools.product(range(rounds + 1), contenders.items()):
+            epochs[name].append(contender.train(None if name == PROJECT else case.peer_steps))
+    report_epochs(case, epochs)
+
+
+def run_learning(case: PairwiseCase, rounds: int) -> None:
+    """The same, and how well they rank after each epoch."""
+    train, held_out = without_a_tenth(ml_1m())
+    part = select_trained(train, 1, 1)
+    referee = RankingValidation(part, held_out, train.n_users, 0)
+    with bpr_contenders(part) as contenders:
+        epochs: dict[str, list[Epoch]] = {name: [] for name in contenders}
+        ndcg: dict[str, list[float]] = {name: [] for name in contenders}
+        for _, (name, contender) in itertools.product(range(rounds + 1), contenders.items()):
+            epochs[name].append(contender.train())
+            users, items = contender.vectors()
+            ndcg[name].append(round(referee.ndcg(users[referee.users], items), 4))
+    goal = min(max(values) for values in ndcg.values())
+    reached = {
+        name: seconds_to(goal, list(zip(np.cumsum([epoch.seconds for epoch in each]), ndcg[name], strict=True)))
+        for name, each in epochs.items()
+    }
+    equal = {"ndcg@10": goal, "seconds": {name: round(float(seconds), 2) for name, seconds in reached.items()}}
+    report_epochs(case, epochs, ndcg=ndcg, popularity_ndcg=round(referee.popularity_ndcg(), 4), equal_ndcg=equal)
+
+
+@contextmanager
+def bpr_contenders(part: TrainedPart) -> Iterator[dict[str, ProjectBpr | RecBole]]:
+    """Ours, and RecBole where it is."""
+    contenders: dict[str, ProjectBpr | RecBole] = {PROJECT: ProjectBpr(part)}
+    with ExitStack() as processes:
+        for name, threads in RECBOLE_THREADS.items() if recbole_process.is_there() else ():
+            peer = recbole_bpr(part.pairs, threads, RECBOLE_LEARNING_RATE)
+            contenders[name] = processes.enter_context(peer)
+        yield contenders
+
+
+def report_epochs(case: PairwiseCase, epochs: dict[str, list[Epoch]], **more: Any) -> None:
+    """Of each contender the first epoch is warm-up."""
+    seconds = {name: [each.seconds / each.positives * 1e6 for each in own[1:]] for name, own in epochs.items()}
+    losses = {name: [round(own[place].loss, 4) for place in (0, -1)] for name, own in epochs.items()}
+    speed = {name: round(1e6 / float(np.median(values))) for name, values in seconds.items()}
+    unit = "seconds a million positives"
+    report("training_speed", case.name, seconds, unit=unit, positives_a_second=speed, losses=losses, **more)
 
 
 def run_passes(case: Case, rounds: int) -> None:
