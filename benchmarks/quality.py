@@ -84,7 +84,14 @@ SMALL = [
     Run("ml-1m-ncf", {"loss": "ials"}, ncf_train, of_ncf),
     Run("ml-1m-ncf", TUNED, ncf_train, of_ncf),
 ]
-FULL = [*SMALL, Run("gowalla", {"loss": "spectral", "embedding_dim": 512}, gowalla, of_gowalla)]
+FULL = [
+    *SMALL,
+    Run("gowalla", {"loss": "spectral", "embedding_dim": 512}, gowalla, of_gowalla),
+    Run("gowalla", {"loss": "sampled_softmax"}, gowalla, of_gowalla),
+    Run("gowalla", {"loss": "softmax"}, gowalla, of_gowalla),
+    Run("gowalla", {"loss": "softmax", "architecture": "two_tower"}, gowalla, of_gowalla),
+    Run("ml-1m-ncf", {"loss": "softmax"}, ncf_train, of_ncf),
+]
 
 
 def without_a_tenth(pairs: TrainingPairs) -> tuple[TrainingPairs, TrainingPairs]:
@@ -109,7 +116,7 @@ def run(case: Run) -> None:
     line = {
         "benchmark": "quality",
         "dataset": case.dataset,
-        "model": settings.loss,
+        "model": settings.loss if settings.architecture == "dot" else f"{settings.architecture}, {settings.loss}",
         "metrics": case.measure(fit.embeddings, pairs),
         "train_s": round(trained - chosen, 2),
         "choose_epochs_s": round(chosen - started, 2),
@@ -124,7 +131,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", choices=["small", "full"], default="small", help="full: the spectral model too")
     parser.add_argument("--dataset", default="", help="run those whose name contains this")
+    parser.add_argument("--loss", default="", help="run those of this loss")
     options = parser.parse_args()
     for each in SMALL if options.size == "small" else FULL:
-        if options.dataset in each.dataset and is_there(each.dataset.split("-ncf")[0]):
+        is_wanted = options.dataset in each.dataset and options.loss in ("", each.settings["loss"])
+        if is_wanted and is_there(each.dataset.split("-ncf")[0]):
             run(each)

@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from benchmarks.harness import save
-from benchmarks.training_speed import Case
+from benchmarks.synthetic import Case
 from recsys_spark.models.interactions import TrainingPairs
 from recsys_spark.models.training import fit_embeddings
 from recsys_spark.planning import Workload, driver_bytes_of_training
