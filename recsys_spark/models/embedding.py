@@ -13,6 +13,8 @@ from recsys_spark.kernels.pooling import SHORTEST, unit_rows
 from recsys_spark.kernels.scoring import score_top_k
 from recsys_spark.models.backend import keras, ops, tf
 
+_STEPS_AT_ONCE = 16  # between two of which Python has its turn, which takes as long as a small step
+
 Tensor = Any
 Batch = tuple[tuple[Tensor, ...], Tensor, Tensor]
 """Of `batches`: positions, ratings, weights."""
@@ -110,7 +112,7 @@ class EmbeddingModel(keras.Model):  # type: ignore[misc]
     def compile(self, objective: Callable[..., Tensor], optimizer: keras.optimizers.Optimizer) -> None:
         """Set what a step minimises, one of `objectives`, and how."""
         # Explicit, because Keras' "auto" leaves XLA off where there is no GPU.
-        super().compile(optimizer=optimizer, jit_compile=True)
+        super().compile(optimizer=optimizer, jit_compile=True, steps_per_execution=_STEPS_AT_ONCE)
         self._objective = objective
         self._loss = keras.metrics.Mean(name="loss")
 
@@ -123,10 +125,11 @@ class EmbeddingModel(keras.Model):  # type: ignore[misc]
         """One compiled step on a batch of `PairBatches` or `UserBatches`."""
         _, _, weight = batch
         with tf.GradientTape() as tape:
-            losses = self._objective(self, batch, self.optimizer.iterations) * weight
+            losses, penalties = self._objective(self, batch, self.optimizer.iterations)
             # The sum, so that the gradient of a row does not shrink as the batch grows.
-            loss = ops.sum(losses)
+            loss = ops.sum((losses + penalties) * weight)
         weights = self.trainable_weights
         self.optimizer.apply(tape.gradient(loss, weights), weights)
-        self._loss.update_state(losses / ops.maximum(weight, 1e-12), sample_weight=weight)
+        # Without the penalties, whose values take a tenth of a step: their gradients do not need them.
+        self._loss.update_state(losses, sample_weight=weight)
         return {"loss": self._loss.result()}

@@ -1,7 +1,7 @@
-"""What a training step minimises: a loss over scores plus the L2 penalty.
+"""What a training step minimises: of each pair its loss and its penalty, which stand apart.
 
-One value a pair: its loss, and `l2` times the squared length of the vectors it touches, of negatives the mean. Biases
-are not penalised.
+The penalty is `l2` times the squared length of the vectors the pair touches, of negatives the mean. Biases are not
+penalised.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class PairObjective:
     sampler: NegativeSampler | None
     l2: float
 
-    def __call__(self, model: EmbeddingModel, batch: Batch, step: Tensor) -> Tensor:
-        """Values (b,) of a batch of `PairBatches` at a training step."""
+    def __call__(self, model: EmbeddingModel, batch: Batch, step: Tensor) -> tuple[Tensor, Tensor]:
+        """Losses and penalties, (b,), of a batch of `PairBatches` at a training step."""
         (user_idx, item_idx), rating, _ = batch
         users, positives = model.users(user_idx), model.items(item_idx)
         penalty = _squared_length(users) + _squared_length(positives)
@@ -42,7 +42,7 @@ class PairObjective:
             is_negative = ops.cast(is_negative, "float32")
             penalty += ops.mean(_squared_length(negatives), axis=-1)
         scores = Scores(model.score(users, positives), negative, is_negative, rating)
-        return self.loss.function(scores) + self.l2 * penalty
+        return self.loss.function(scores), self.l2 * penalty
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class UserObjective:
     negatives: SharedNegatives | AllItems
     l2: float
 
-    def __call__(self, model: EmbeddingModel, batch: Batch, step: Tensor) -> Tensor:
-        """Values (b,) of a batch of `UserBatches` at a training step."""
+    def __call__(self, model: EmbeddingModel, batch: Batch, step: Tensor) -> tuple[Tensor, Tensor]:
+        """Losses and penalties, (b,), of a batch of `UserBatches` at a training step."""
         inputs, _, _ = batch
         _, rows, item_idx = inputs
         shared = self.negatives.choose(inputs, step)
@@ -69,7 +69,7 @@ class UserObjective:
             shared.log_expected,
         )
         penalty = _squared_length(own) + _squared_length(positives) + ops.mean(_squared_length(negatives))
-        return (self.loss(scores) + self.l2 * penalty) * wanted
+        return self.loss(scores) * wanted, self.l2 * penalty * wanted
 
 
 def build_objective(pairs: TrainingPairs, settings: ModelSettings, seed: int) -> PairObjective | UserObjective:

@@ -44,6 +44,8 @@ def test_a_batch_pools_one_half_and_learns_the_other(is_cosine: bool) -> None:
     model = TwoTowerModel(pairs, 4, is_cosine, has_own=False, seed=5)
     vectors = np.random.default_rng(0).standard_normal((7, 4)).astype(np.float32)
     model.items.vectors.assign(vectors)
+    if is_cosine:
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     batch = UserBatches(pairs, 20, seed=0)[0]
     encode = tf.function(model.encode_users, jit_compile=True)
     wanted_of = {}
