@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 
 from recsys_spark.blockwise.blocks import array_of, read_blocks
 from recsys_spark.blockwise.items import distribute_ids, distribute_items
-from recsys_spark.blockwise.neighbors import Similarity, attach_neighbors, find_neighbors, neighbor_count
+from recsys_spark.blockwise.neighbors import attach_neighbors, find_neighbors, neighbor_count
 from recsys_spark.blockwise.plan import Block, BlockMap, Blocks, MovedBlocks
 from recsys_spark.blockwise.scorers import EmbeddingScorer, ItemVectors, NeighborScorer, PopularityScorer, Scorer
 from recsys_spark.blockwise.similar import EmbeddedEntities, distribute_entities
 from recsys_spark.blockwise.stored import stored_blocks
 from recsys_spark.blockwise.user_rows import RowSource, distribute_item_ranges, distribute_user_rows
 from recsys_spark.kernels.layout import COLUMNS_APART
+from recsys_spark.kernels.similarity import Similarity
 from recsys_spark.models.embeddings import Embeddings
 from recsys_spark.models.export import load_embeddings, read_manifest
 from recsys_spark.tables import ITEMS, SELECTION_EMBEDDINGS, USER_BLOCKS, USER_EMBEDDINGS, USER_NEIGHBORS, USERS, Table

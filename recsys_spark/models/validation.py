@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from recsys_spark.kernels.csr import IndexLists
 from recsys_spark.kernels.scoring import score_top_k
+from recsys_spark.kernels.topk import TopK
 from recsys_spark.metrics.ranking import hits_matrix, ranking_metrics
 from recsys_spark.models.interactions import TrainedPart, TrainingPairs
 
@@ -19,6 +20,7 @@ class RankingValidation:
 
     `users` (q,) are the users measured as positions in the trained part: those with validation pairs, a sample of
     `max_users` when they are more. Validation items that are not trained count as missed.
+    `seen` are the items that each of them was trained on.
     """
 
     def __init__(self, part: TrainedPart, validation: TrainingPairs, max_users: int, seed: int) -> None:
@@ -28,12 +30,15 @@ class RankingValidation:
             self.users = np.sort(np.random.default_rng(seed).choice(self.users, max_users, replace=False))
         self._items = part.items
         self._item_counts = part.pairs.item_counts()
-        self._seen = _lists(part.pairs, self.users)
+        self.seen = _lists(part.pairs, self.users)
         self._relevant = _lists(validation, part.users[self.users])
 
     def ndcg(self, user_vectors: NDArray[np.float32], item_vectors: NDArray[np.float32]) -> float:
         """Mean NDCG@10 of scores `user_vectors` (q, d) times `item_vectors` (trained items, d)."""
-        top = score_top_k(user_vectors, item_vectors, self._seen, K)
+        return self.ndcg_of(score_top_k(user_vectors, item_vectors, self.seen, K))
+
+    def ndcg_of(self, top: TopK) -> float:
+        """Mean NDCG@10 of lists of trained items, (q, 10)."""
         recommended = np.where(top.indices < 0, -1, self._items[top.indices])
         hits = hits_matrix(recommended, self._relevant)
         return float(ranking_metrics(hits, np.diff(self._relevant.indptr), [K])[_METRIC].mean())
