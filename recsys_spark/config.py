@@ -28,6 +28,7 @@ from recsys_spark.sections import (
     FeedbackSettings,
     MatrixSettings,
     ModelSettings,
+    NeighborhoodSettings,
     NeighborSettings,
     PlanSettings,
     RecommendSettings,
@@ -52,6 +53,7 @@ class Settings(BaseSettings):
     feedback: FeedbackSettings = FeedbackSettings()
     matrix: MatrixSettings = MatrixSettings()
     neighbors: NeighborSettings = NeighborSettings()
+    neighborhood: NeighborhoodSettings = NeighborhoodSettings()
     model: ModelSettings = ModelSettings()
     recommend: RecommendSettings = RecommendSettings()
     similar: SimilarSettings = SimilarSettings()
@@ -85,7 +87,17 @@ class Settings(BaseSettings):
             self._check_without_time()
         if self.recommend.model == "neighbors" and not self.neighbors.enabled:
             raise ValueError("recommend.model = 'neighbors' needs neighbors.enabled = true")
+        if self.neighborhood.enabled:
+            self._check_neighborhood()
         return self
+
+    def _check_neighborhood(self) -> None:
+        if self.recommend.model != "neighbors":
+            raise ValueError(
+                f"neighborhood.enabled = true needs recommend.model = 'neighbors', got {self.recommend.model!r}"
+            )
+        if self.neighbors.k == "all":
+            raise ValueError("neighborhood.enabled = true needs a number for neighbors.k, got 'all'")
 
     def _check_without_time(self) -> None:
         if self.evaluate.split == "last":

@@ -361,10 +361,11 @@ class NeighborhoodSettings(Section):
     )
     embedding_dim: int = Field(64, ge=1, le=4096, description="Latent size of items, and of users, by their items.")
     temperature: float = Field(
-        0.1,
+        0.2,
         ge=0.01,
         le=10,
-        description="A neighbor counts by exp(cosine / temperature) times his similarity: lower trusts fewer of them.",
+        description="A neighbor counts by his similarity times exp(cosine / temperature): lower trusts fewer of them, "
+        "which may be better when there are more, such as 0.1 for 200.",
     )
     epochs: int = Field(30, ge=1, description="Most epochs; early stopping usually ends before.")
     patience: int = Field(

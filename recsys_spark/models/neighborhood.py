@@ -159,6 +159,11 @@ def fit_neighborhood(
         RecsysError: the loss is no longer a number.
         ValueError: `validation` does not fit `pairs`.
     """
+    if validation is not None and (validation.n_users, validation.n_items) != (pairs.n_users, pairs.n_items):
+        raise ValueError(
+            f"validation has {validation.n_users} users and {validation.n_items} items, "
+            f"the training pairs have {pairs.n_users} and {pairs.n_items}"
+        )
     rows = rows_of_pairs(pairs)
     nearest = NearestUsers(rows, search)
     batches = ReconstructionBatches(rows, nearest, seed)

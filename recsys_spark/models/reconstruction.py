@@ -83,7 +83,8 @@ class ReconstructionBatches(keras.utils.PyDataset):  # type: ignore[misc]
 
     A fifth of the pairs, another one in each of five epochs, is to be reconstructed; by the rest the users are embedded
     and their neighbors found, as of users whose next items are not known. A user's pairs weigh 1 together; users
-    without a pair on both sides are left out. All batches of an epoch are filled up to one shape at weight 0.
+    without a pair on both sides are left out. All batches are filled up at weight 0 to one shape, which only ever
+    grows, because each new one is compiled.
     """
 
     def __init__(self, rows: CsrRows, search: NearestUsers, seed: int, batch_users: int = BATCH_USERS) -> None:
@@ -111,7 +112,8 @@ class ReconstructionBatches(keras.utils.PyDataset):  # type: ignore[misc]
             self._neighborhoods[fold] = self._search.of(self._known)
         self._near = self._neighborhoods[fold]
         self._users = np.random.default_rng([self._seed, 4, self._epoch]).permutation(users)
-        self._sizes = [self._largest(lists) for lists in (self._known, self._targets)]
+        largest = [self._largest(lists) for lists in (self._known, self._targets)]
+        self._sizes = [max(sizes) for sizes in zip(self._sizes, largest, strict=True)]
 
     def _largest(self, lists: IndexLists) -> int:
         """Entries of the users of a batch, at most."""
