@@ -15,7 +15,8 @@ from benchmarks.datasets import is_there, ml_1m
 from benchmarks.harness import save
 from benchmarks.quality import SEED, without_a_tenth
 from recsys_spark.models.interactions import TrainedPart, TrainingPairs
-from recsys_spark.models.neighborhood import Referee, fit_neighborhood
+from recsys_spark.models.neighborhood import fit_neighborhood
+from recsys_spark.models.neighborhood_validation import NeighborhoodReferee
 from recsys_spark.models.reconstruction import NearestUsers, rows_of_pairs
 from recsys_spark.models.validation import RankingValidation
 from recsys_spark.sections import NeighborhoodSettings, NeighborSettings
@@ -31,8 +32,8 @@ def run(train: TrainingPairs, test: TrainingPairs, search: NeighborSettings, set
     fit = fit_neighborhood(train, settings, search, SEED, epochs=chosen.best_epoch)
     seconds = time.perf_counter() - started
     whole = TrainedPart(train, train, np.arange(train.n_users), np.arange(train.n_items))
-    ranking, rows = RankingValidation(whole, test, train.n_users, SEED), rows_of_pairs(train)
-    referee = Referee(ranking, rows, NearestUsers(rows, search), settings, "sum", 0.0)
+    ranking = RankingValidation(whole, test, train.n_users, SEED)
+    referee = NeighborhoodReferee(ranking, NearestUsers(rows_of_pairs(train), search), settings.temperature)
     line = {
         "benchmark": "neighborhood",
         "weighting": search.weighting,

@@ -12,12 +12,13 @@ import numpy as np
 from recsys_spark.errors import RecsysError
 from recsys_spark.kernels.csr import CsrRows
 from recsys_spark.kernels.layout import Floats
-from recsys_spark.kernels.neighbor_scoring import NeighborMode, score_from_neighbors
-from recsys_spark.kernels.similarity import embed_behavior, learned_similarities
+from recsys_spark.kernels.neighbor_scoring import NeighborMode
+from recsys_spark.kernels.similarity import embed_behavior
 from recsys_spark.models.backend import keras, ops, tf
 from recsys_spark.models.checkpoints import EpochLog
 from recsys_spark.models.embedding import of_length_one
 from recsys_spark.models.interactions import TrainedPart, TrainingPairs
+from recsys_spark.models.neighborhood_validation import NeighborhoodReferee
 from recsys_spark.models.optimizers import RowwiseAdagrad
 from recsys_spark.models.reconstruction import Inputs, NearestUsers, ReconstructionBatches, rows_of_pairs
 from recsys_spark.models.tables import INIT_STD
@@ -38,8 +39,7 @@ _LEAST_GAIN = 3e-4  # of NDCG, as in `training`
 class NeighborhoodFit:
     """`item_vectors` (n_items, d) float32, by which `embed_behavior` embeds any user; 0 for items nobody has.
 
-    `best_epoch`, from 1, is the one they are of; 0 when there was nothing to learn: all vectors are 0, and learned
-    similarities are the given ones.
+    `best_epoch`, from 1, is the one they are of. 0: there was nothing to learn, and all vectors are 0.
     """
 
     item_vectors: Floats
@@ -108,34 +108,6 @@ class NeighborhoodModel(keras.Model):  # type: ignore[misc]
         self.keys.assign(embed_behavior(self._rows, self.items.numpy()))
 
 
-class Referee:
-    """NDCG@10 of lists by learned similarities, over all items, as the night makes them."""
-
-    def __init__(
-        self,
-        validation: RankingValidation,
-        rows: CsrRows,
-        search: NearestUsers,
-        settings: NeighborhoodSettings,
-        mode: NeighborMode,
-        shrinkage: float,
-    ) -> None:
-        self._validation, self._rows, self._temperature = validation, rows, settings.temperature
-        self._neighbors, self._similarities = search.of(rows).lists(validation.users)
-        self._mode, self._shrinkage = mode, shrinkage
-
-    def ndcg(self, item_vectors: Floats) -> float:
-        """The mean over the users of the validation."""
-        embeddings, users = embed_behavior(self._rows, item_vectors), self._validation.users
-        learned = learned_similarities(
-            embeddings[users], self._neighbors, self._similarities, embeddings, self._temperature
-        )
-        best = score_from_neighbors(
-            self._rows, self._neighbors, learned, self._validation.seen, K, self._mode, self._shrinkage
-        )
-        return self._validation.ndcg_of(best)
-
-
 def fit_neighborhood(
     pairs: TrainingPairs,
     settings: NeighborhoodSettings,
@@ -153,27 +125,18 @@ def fit_neighborhood(
     With `validation` (indexed like `pairs`) and no `epochs`, training stops after `settings.patience` epochs without a
     better NDCG@10 of lists made with `mode` and `shrinkage`, and keeps the best epoch; without, it runs `epochs` or
     else `settings.epochs`. The users of `pairs` are each other's neighbors: time grows with the square of their number.
-    Memory: 40 bytes a pair, 40 x k + 8 x d a user, 12 x d an item, and for 256 users a step 4 x k a pair of theirs.
+    Memory in bytes: 60 a pair, 40 x k + 8 x d a user, 12 x d an item; a batch, 256 users, 8 x k a pair and 4 x k x d a user.
 
     Raises:
         RecsysError: the loss is no longer a number.
         ValueError: `validation` does not fit `pairs`.
     """
-    if validation is not None and (validation.n_users, validation.n_items) != (pairs.n_users, pairs.n_items):
-        raise ValueError(
-            f"validation has {validation.n_users} users and {validation.n_items} items, "
-            f"the training pairs have {pairs.n_users} and {pairs.n_items}"
-        )
     rows = rows_of_pairs(pairs)
     nearest = NearestUsers(rows, search)
+    referee = None if validation is None else _referee(pairs, validation, nearest, settings, seed, (mode, shrinkage))
     batches = ReconstructionBatches(rows, nearest, seed)
     if len(batches) == 0:
         return NeighborhoodFit(np.zeros((pairs.n_items, settings.embedding_dim), np.float32), (), 0)
-    referee = None
-    if validation is not None:
-        part = TrainedPart(pairs, pairs, np.arange(pairs.n_users), np.arange(pairs.n_items))
-        ranking = RankingValidation(part, validation, settings.validation_users, seed)
-        referee = Referee(ranking, rows, nearest, settings, mode, shrinkage) if len(ranking.users) else None
     passes = _Passes(referee, on_epoch)
     callbacks: list[Any] = [passes]
     stopping = keras.callbacks.EarlyStopping(
@@ -186,6 +149,24 @@ def fit_neighborhood(
     model.fit(batches, epochs=epochs or settings.epochs, verbose=0, callbacks=callbacks, shuffle=False)
     best_epoch = stopping.best_epoch + 1 if stopping in callbacks else len(passes.history)
     return NeighborhoodFit(model.items.numpy(), tuple(passes.history), best_epoch)
+
+
+def _referee(
+    pairs: TrainingPairs,
+    validation: TrainingPairs,
+    nearest: NearestUsers,
+    settings: NeighborhoodSettings,
+    seed: int,
+    scoring: tuple[NeighborMode, float],
+) -> NeighborhoodReferee | None:
+    if (validation.n_users, validation.n_items) != (pairs.n_users, pairs.n_items):
+        raise ValueError(
+            f"validation has {validation.n_users} users and {validation.n_items} items, "
+            f"the training pairs have {pairs.n_users} and {pairs.n_items}"
+        )
+    part = TrainedPart(pairs, pairs, np.arange(pairs.n_users), np.arange(pairs.n_items))
+    ranking = RankingValidation(part, validation, settings.validation_users, seed)
+    return NeighborhoodReferee(ranking, nearest, settings.temperature, *scoring) if len(ranking.users) else None
 
 
 def _start(pairs: TrainingPairs, rows: CsrRows, settings: NeighborhoodSettings, seed: int) -> NeighborhoodModel:
@@ -201,7 +182,7 @@ def _start(pairs: TrainingPairs, rows: CsrRows, settings: NeighborhoodSettings, 
 class _Passes(keras.callbacks.Callback):  # type: ignore[misc]
     """Renews the keys for each epoch and measures it, for early stopping (which stands behind it) and the caller."""
 
-    def __init__(self, referee: Referee | None, on_epoch: Callable[[EpochLog], None] | None) -> None:
+    def __init__(self, referee: NeighborhoodReferee | None, on_epoch: Callable[[EpochLog], None] | None) -> None:
         super().__init__()
         self.history: list[EpochLog] = []
         self._referee, self._on_epoch, self._started = referee, on_epoch, 0.0
@@ -212,9 +193,8 @@ class _Passes(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         if not np.isfinite(logs["loss"]):
-            raise RecsysError(
-                f"training diverged: loss {logs['loss']} in epoch {epoch + 1}; lower neighborhood.learning_rate"
-            )
+            what = f"training diverged: loss {logs['loss']} in epoch {epoch + 1}"
+            raise RecsysError(f"{what}; lower neighborhood.learning_rate")
         ndcg = None
         if self._referee is not None:
             ndcg = logs[_MONITOR] = self._referee.ndcg(self.model.items.numpy())

@@ -58,7 +58,7 @@ class NearestUsers:
     """Finds the nearest of all users, as the night does: the weighed rows of all are the candidates."""
 
     def __init__(self, rows: CsrRows, settings: NeighborSettings) -> None:
-        self._settings, self._columns = settings, None
+        self.rows, self._settings, self._columns = rows, settings, None
         self._mean_length = max(rows.nnz / rows.n_rows, 1.0)
         if settings.weighting in IDF_WEIGHTINGS:
             counts = np.bincount(rows.indices, minlength=rows.n_columns)

@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 from recsys_spark.errors import RecsysError
 from recsys_spark.kernels.similarity import embed_behavior, learned_similarities
 from recsys_spark.models.interactions import TrainedPart, TrainingPairs
-from recsys_spark.models.neighborhood import SMOOTHING, NeighborhoodModel, Referee, fit_neighborhood
+from recsys_spark.models.neighborhood import SMOOTHING, NeighborhoodModel, fit_neighborhood
+from recsys_spark.models.neighborhood_validation import NeighborhoodReferee
 from recsys_spark.models.reconstruction import FOLDS, NearestUsers, ReconstructionBatches, rows_of_pairs
 from recsys_spark.models.validation import RankingValidation
 from recsys_spark.sections import NeighborhoodSettings, NeighborSettings
 from tests.models.conftest import to_pairs
 
-TINY = NeighborhoodSettings(embedding_dim=8, epochs=10, patience=10)
+TINY = NeighborhoodSettings(embedding_dim=8, epochs=4, patience=10)
 SEARCH = NeighborSettings(k=7)
 POPULAR, HALF = 40, 20
 
@@ -101,13 +102,14 @@ class TestKnownAnswer:
 
     def _ndcg(self, item_vectors: NDArray[np.float32]) -> float:
         """Of lists without the popular items, as if everybody had had all of them."""
-        rows, (n_users, n_items) = rows_of_pairs(self.TRAIN), (self.TRAIN.n_users, self.TRAIN.n_items)
+        n_users, n_items = self.TRAIN.n_users, self.TRAIN.n_items
         seen = _dense(self.TRAIN) > 0
         seen[:, :POPULAR] = True
         had = to_pairs([tuple(pair) for pair in np.argwhere(seen).tolist()], n_users, n_items)
         part = TrainedPart(had, had, np.arange(n_users), np.arange(n_items))
         validation = RankingValidation(part, self.VALIDATION, 1000, 0)
-        return Referee(validation, rows, NearestUsers(rows, self.SEARCH), self.SETTINGS, "sum", 0.0).ndcg(item_vectors)
+        nearest = NearestUsers(rows_of_pairs(self.TRAIN), self.SEARCH)
+        return NeighborhoodReferee(validation, nearest, self.SETTINGS.temperature).ndcg(item_vectors)
 
     def _share_of_own_half(self, item_vectors: NDArray[np.float32]) -> float:
         rows, users = rows_of_pairs(self.TRAIN), np.arange(self.TRAIN.n_users)
@@ -175,7 +177,7 @@ def test_two_users_and_users_without_pairs() -> None:
 
 
 def test_divergence_is_told() -> None:
-    with pytest.raises(RecsysError, match="training diverged: loss nan in epoch .*lower neighborhood.learning_rate"):
+    with pytest.raises(RecsysError, match=r"training diverged: loss nan in epoch .*lower neighborhood\.learning_rate"):
         fit_neighborhood(_random_pairs(), TINY.model_copy(update={"learning_rate": 1e38}), SEARCH, 0)
 
 
