@@ -357,7 +357,7 @@ class NeighborhoodSettings(Section):
     enabled: bool = Field(
         False,
         description="Whether neighbors count by what they predict of a user, learned on the driver, and not by their "
-        "distance alone. Best with 200 neighbors and more.",
+        "distance alone. It gains more from more neighbors, such as 200.",
     )
     embedding_dim: int = Field(64, ge=1, le=4096, description="Latent size of items, and of users, by their items.")
     temperature: float = Field(

@@ -26,13 +26,11 @@ from recsys_spark.models.validation import K, RankingValidation
 from recsys_spark.sections import NeighborhoodSettings, NeighborSettings
 
 Tensor = Any
-
 SMOOTHING = 0.05
 """The share of a prediction that is the same for all items, so that one no neighbor has costs no infinite loss."""
 
 _SMALLEST = 1e-12
-_MONITOR = f"val_ndcg@{K}"
-_LEAST_GAIN = 3e-4  # of NDCG, as in `training`
+_MONITOR, _LEAST_GAIN = f"val_ndcg@{K}", 3e-4  # the gain of NDCG as in `training`
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +123,7 @@ def fit_neighborhood(
     With `validation` (indexed like `pairs`) and no `epochs`, training stops after `settings.patience` epochs without a
     better NDCG@10 of lists made with `mode` and `shrinkage`, and keeps the best epoch; without, it runs `epochs` or
     else `settings.epochs`. The users of `pairs` are each other's neighbors: time grows with the square of their number.
-    Memory in bytes: 60 a pair, 40 x k + 8 x d a user, 12 x d an item; a batch, 256 users, 8 x k a pair and 4 x k x d a user.
+    Bytes: 60 a pair, 40 x k + 8 x d a user, 12 x d an item; in a batch of 256 users 8 x k a pair, 4 x k x d a user.
 
     Raises:
         RecsysError: the loss is no longer a number.
@@ -138,12 +136,10 @@ def fit_neighborhood(
     if len(batches) == 0:
         return NeighborhoodFit(np.zeros((pairs.n_items, settings.embedding_dim), np.float32), (), 0)
     passes = _Passes(referee, on_epoch)
-    callbacks: list[Any] = [passes]
     stopping = keras.callbacks.EarlyStopping(
         _MONITOR, _LEAST_GAIN, settings.patience, mode="max", restore_best_weights=True
     )
-    if referee is not None and epochs is None:
-        callbacks.append(stopping)
+    callbacks = [passes] if referee is None or epochs is not None else [passes, stopping]
     model = _start(pairs, rows, settings, seed)
     # Without shuffle, because Keras would shuffle the batches once more, by the global generator.
     model.fit(batches, epochs=epochs or settings.epochs, verbose=0, callbacks=callbacks, shuffle=False)
@@ -193,8 +189,7 @@ class _Passes(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         if not np.isfinite(logs["loss"]):
-            what = f"training diverged: loss {logs['loss']} in epoch {epoch + 1}"
-            raise RecsysError(f"{what}; lower neighborhood.learning_rate")
+            raise RecsysError(f"training diverged in epoch {epoch + 1}: lower neighborhood.learning_rate")
         ndcg = None
         if self._referee is not None:
             ndcg = logs[_MONITOR] = self._referee.ndcg(self.model.items.numpy())
