@@ -15,6 +15,7 @@ NAMES = (
     "scaling",
     "training_speed",
     "quality",
+    "neighborhood",
     "fold_in",
     "time_to_quality",
     "warm_start",

@@ -21,12 +21,13 @@ from benchmarks.harness import LIMIT, PROJECT, report, run_cases, take_turns
 from benchmarks.jobs import BLOCK_USERS, CORES, largest_worker, spark_session
 from benchmarks.shapes import movielens_20m, shop
 from recsys_spark.blockwise.blocks import binary_cell, lists_of
-from recsys_spark.blockwise.neighbors import Similarity, find_neighbors
+from recsys_spark.blockwise.neighbors import find_neighbors
 from recsys_spark.blockwise.plan import TASKS_A_CORE
 from recsys_spark.blockwise.stored import stored_blocks
 from recsys_spark.blockwise.user_rows import RowSource, distribute_user_rows
 from recsys_spark.kernels.csr import CsrRows, IndexLists
 from recsys_spark.kernels.distances import nearest_rows
+from recsys_spark.kernels.similarity import Similarity
 from recsys_spark.memory import MemorySampler
 from recsys_spark.planning import worker_bytes_of_search
 from recsys_spark.storage.mapped import write_parts

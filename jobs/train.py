@@ -11,7 +11,7 @@ from recsys_spark.storage.run_storage import RunStorage
 
 def run(storage: RunStorage, settings: Settings) -> Facts:
     """Write `selection` (has not seen the hold-out), its learning curve, `model` (has seen all), and users' blocks."""
-    from recsys_spark import learning  # TensorFlow takes seconds to import; only this step needs it
+    from recsys_spark import learning, neighborhoods  # TensorFlow takes seconds to import; only this step needs it
 
     sample = learning.draw_users(storage, settings)
     start = learning.earlier_fit(storage, settings, "selection", sample)
@@ -22,7 +22,10 @@ def run(storage: RunStorage, settings: Settings) -> Facts:
     model = learning.fit_everything(storage, settings, earlier, sample, selection.best_epoch)
     learning.keep_fit(storage, settings, "model", model, sample)
     learning.discard_checkpoints(storage)
-    return learning.training_facts(selection, model, settings, sample, is_warm=start is not None)
+    facts = learning.training_facts(selection, model, settings, sample, is_warm=start is not None)
+    if settings.neighborhood.enabled:
+        facts["neighborhood"] = neighborhoods.learn_similarity(storage, settings)
+    return facts
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from recsys_spark.sections import (
     FeedbackSettings,
     MatrixSettings,
     ModelSettings,
+    NeighborhoodSettings,
     NeighborSettings,
     PlanSettings,
     RecommendSettings,
@@ -52,6 +53,7 @@ class Settings(BaseSettings):
     feedback: FeedbackSettings = FeedbackSettings()
     matrix: MatrixSettings = MatrixSettings()
     neighbors: NeighborSettings = NeighborSettings()
+    neighborhood: NeighborhoodSettings = NeighborhoodSettings()
     model: ModelSettings = ModelSettings()
     recommend: RecommendSettings = RecommendSettings()
     similar: SimilarSettings = SimilarSettings()
@@ -89,7 +91,17 @@ class Settings(BaseSettings):
             raise ValueError(
                 "model.architecture = 'neumf' predicts pairs and gives no lists: set recommend.model = 'neighbors'"
             )
+        if self.neighborhood.enabled:
+            self._check_neighborhood()
         return self
+
+    def _check_neighborhood(self) -> None:
+        if self.recommend.model != "neighbors":
+            raise ValueError(
+                f"neighborhood.enabled = true needs recommend.model = 'neighbors', got {self.recommend.model!r}"
+            )
+        if self.neighbors.k == "all":
+            raise ValueError("neighborhood.enabled = true needs a number for neighbors.k, got 'all'")
 
     def _check_without_time(self) -> None:
         if self.evaluate.split == "last":

@@ -66,11 +66,15 @@ class UserSample:
 
 def draw_users(storage: RunStorage, settings: Settings) -> UserSample | None:
     """The users to train on; None for all of them. 21 bytes a user while they are drawn."""
-    n_users, size = storage.count(USERS), settings.model.max_trained_users
+    return sample_users(storage.count(USERS), settings.model.max_trained_users, settings.seed)
+
+
+def sample_users(n_users: int, size: int | None, seed: int) -> UserSample | None:
+    """`size` of the users; None for all of them."""
     if size is None or size >= n_users:
         return None
     # A user keeps his number when others are appended, so the sample of the next night is nearly the same.
-    numbers = np.random.default_rng([settings.seed, 2]).random(n_users)
+    numbers = np.random.default_rng([seed, 2]).random(n_users)
     places = np.full(n_users, -1, np.int32)
     places[np.sort(np.argpartition(numbers, size)[:size])] = np.arange(size, dtype=np.int32)
     return UserSample(places, size)
@@ -177,7 +181,7 @@ def fit_selection(storage: RunStorage, settings: Settings, start: Embeddings | N
             settings.seed,
             validation=validation if len(validation) else None,
             warm_start=start,
-            on_epoch=_reporter("selection", settings.model.epochs),
+            on_epoch=epoch_reporter("selection", settings.model.epochs),
             checkpoints=RunCheckpoints(storage, "selection"),
         )
     except NothingToTrainError:
@@ -194,7 +198,7 @@ def fit_everything(
         settings.seed,
         epochs=epochs,
         warm_start=start,
-        on_epoch=_reporter("refit", epochs),
+        on_epoch=epoch_reporter("refit", epochs),
         checkpoints=RunCheckpoints(storage, "model"),
     )
 
@@ -293,7 +297,9 @@ def earlier_fit(storage: RunStorage, settings: Settings, name: FitName, sample: 
     return start if start is None or sample is None else start.without_users()
 
 
-def _reporter(title: str, epochs: int) -> Callable[[EpochLog], None]:
+def epoch_reporter(title: str, epochs: int) -> Callable[[EpochLog], None]:
+    """Says after each epoch how the fit called `title` goes."""
+
     def report(log: EpochLog) -> None:
         ndcg = "" if log.validation_ndcg is None else f", validation NDCG@10 {log.validation_ndcg:.4f}"
         report_progress(log.epoch, epochs, f"{title}: epoch {log.epoch}, loss {log.loss:.4f}{ndcg}")

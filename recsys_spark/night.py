@@ -43,6 +43,8 @@ WRITERS = {
     "selection_embeddings": "train",
     "model": "train",
     "selection": "train",
+    "model-neighborhood": "train",
+    "selection-neighborhood": "train",
     "learning_curve": "train",
     "metrics": "evaluate",
     "recommendations": "recommend",

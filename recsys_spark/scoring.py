@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from recsys_spark.blockwise.blocks import array_of, read_blocks
 from recsys_spark.blockwise.items import distribute_ids, distribute_items
-from recsys_spark.blockwise.neighbors import Similarity, attach_neighbors, find_neighbors, neighbor_count
+from recsys_spark.blockwise.learned import LearnedSimilarity, distribute_similarity
+from recsys_spark.blockwise.neighbors import attach_neighbors, find_neighbors, neighbor_count
 from recsys_spark.blockwise.plan import Block, BlockMap, Blocks, MovedBlocks
 from recsys_spark.blockwise.scorers import EmbeddingScorer, ItemVectors, NeighborScorer, PopularityScorer, Scorer
 from recsys_spark.blockwise.similar import EmbeddedEntities, distribute_entities
@@ -17,6 +18,8 @@ from recsys_spark.blockwise.stored import stored_blocks
 from recsys_spark.blockwise.user_rows import RowSource, distribute_item_ranges, distribute_user_rows
 from recsys_spark.kernels.hidden import HiddenLayer
 from recsys_spark.kernels.layout import COLUMNS_APART
+from recsys_spark.kernels.neighbor_scoring import NeighborMode
+from recsys_spark.kernels.similarity import Similarity
 from recsys_spark.models.embeddings import Embeddings
 from recsys_spark.models.export import load_embeddings, read_manifest
 from recsys_spark.tables import ITEMS, SELECTION_EMBEDDINGS, USER_BLOCKS, USER_EMBEDDINGS, USER_NEIGHBORS, USERS, Table
@@ -29,6 +32,9 @@ Fit = Literal["model", "selection"]
 """`model`: learned from everything, for the lists; `selection`: has not seen the hold-out, for the metrics."""
 
 _TRAINED = ("block_id", "is_trained")
+ITEM_VECTORS = "item_vectors.npy"
+"""In the folder of a learned similarity."""
+
 _EMBEDDINGS = {"model": USER_EMBEDDINGS, "selection": SELECTION_EMBEDDINGS}
 
 
@@ -144,7 +150,19 @@ def _neighbor_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tuple
     neighbors = search_neighbors(storage, settings, hold_out).frame() if hold_out else storage.read(USER_NEIGHBORS)
     source, scratch = _row_source(storage, hold_out), storage.scratch / f"ranges-{hold_out}"
     ranges = distribute_item_ranges(storage.spark, source, scratch, _shard_bytes(settings))
-    mode: Literal["mean", "sum"] = "mean" if settings.feedback.kind == "explicit" else "sum"
-    fallback = popularity_scorer(storage, settings, fit)
-    scorer = NeighborScorer(ranges, hold_out, fallback, mode, settings.recommend.shrinkage)
+    fallback, mode = popularity_scorer(storage, settings, fit), neighbor_mode(settings)
+    learned = _learned_similarity(storage, settings, fit, source) if settings.neighborhood.enabled else None
+    scorer = NeighborScorer(ranges, hold_out, fallback, mode, settings.recommend.shrinkage, learned)
     return attach_neighbors(storage.read(USER_BLOCKS), neighbors), scorer
+
+
+def neighbor_mode(settings: Settings) -> NeighborMode:
+    """Neighbors predict a rating by their mean, and else how likely an item is by their sum."""
+    return "mean" if settings.feedback.kind == "explicit" else "sum"
+
+
+def _learned_similarity(storage: RunStorage, settings: Settings, fit: Fit, source: RowSource) -> LearnedSimilarity:
+    folder = storage.download(f"{fit}-neighborhood", storage.scratch)
+    vectors = np.load(folder / ITEM_VECTORS, allow_pickle=False)
+    scratch = storage.scratch / f"{fit}-similarity"
+    return distribute_similarity(storage.spark, source, vectors, settings.neighborhood.temperature, scratch)

@@ -383,6 +383,35 @@ class RecommendSettings(Section):
     )
 
 
+class NeighborhoodSettings(Section):
+    """A similarity of users and their nearest users that is learned (`recommend.model` = `neighbors`)."""
+
+    enabled: bool = Field(
+        False,
+        description="Whether neighbors count by what they predict of a user, learned on the driver, and not by their "
+        "distance alone. It gains more from more neighbors, such as 200.",
+    )
+    embedding_dim: int = Field(64, ge=1, le=4096, description="Latent size of items, and of users, by their items.")
+    temperature: float = Field(
+        0.2,
+        ge=0.01,
+        le=10,
+        description="A neighbor counts by his similarity times exp(cosine / temperature): lower trusts fewer of them, "
+        "which may be better when there are more, such as 0.1 for 200.",
+    )
+    epochs: int = Field(30, ge=1, description="Most epochs; early stopping usually ends before.")
+    patience: int = Field(
+        5, ge=1, description="Epochs without a validation NDCG@10 better by .0003 before training stops."
+    )
+    learning_rate: float = Field(0.1, gt=0, description="Step size of Adagrad, which keeps one scale an item.")
+    max_trained_users: int = Field(
+        50_000,
+        ge=2,
+        description="Most users the driver learns from, drawn by the seed; the work grows with the square of them.",
+    )
+    validation_users: int = Field(20_000, ge=1, description="Most users whose validation NDCG steers early stopping.")
+
+
 class SimilarSettings(Section):
     """Lists of similar users and items by embedding distance."""
 

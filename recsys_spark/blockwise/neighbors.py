@@ -5,7 +5,6 @@ d(u, v) = sqrt(sum_i (u_i - v_i)^2) over all items, unrated ones being 0.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -20,6 +19,7 @@ from recsys_spark.blockwise.user_rows import ROW_COLUMNS, UserRows
 from recsys_spark.errors import SettingsError
 from recsys_spark.kernels.csr import joined_rows
 from recsys_spark.kernels.distances import nearest_rows
+from recsys_spark.kernels.similarity import Similarity
 from recsys_spark.kernels.topk import TopK, merge_top_k
 from recsys_spark.tables import USER_NEIGHBORS
 
@@ -32,20 +32,6 @@ MOST_NEIGHBORS_AT_ONCE = 500  # with longer lists, those of one block are enough
 
 MOST_USERS_FOR_ALL = 20_000
 """All neighbors of m users are m x (m - 1) rows: 400 million for this many."""
-
-
-@dataclass(frozen=True)
-class Similarity:
-    """Similarity of a distance: 1 / (1 + d), or exp(-d^2 / (2 bandwidth^2))."""
-
-    kind: Literal["inverse", "gaussian"]
-    bandwidth: float
-
-    def of(self, distances: NDArray[np.float64]) -> NDArray[np.float32]:
-        """Similarities in 0-1 of distances of any shape."""
-        if self.kind == "inverse":
-            return (1.0 / (1.0 + distances)).astype(np.float32)
-        return np.exp(-np.square(distances / self.bandwidth) / 2.0).astype(np.float32)
 
 
 def neighbor_count(k: int | Literal["all"], n_users: int) -> int:

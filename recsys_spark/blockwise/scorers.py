@@ -11,8 +11,9 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_spark.blockwise.blocks import TEST, TRAIN, VALIDATION, array_of, items_in_splits
+from recsys_spark.blockwise.blocks import TEST, TRAIN, VALIDATION, array_of, items_in_splits, user_positions
 from recsys_spark.blockwise.files import MappedArray
+from recsys_spark.blockwise.learned import LearnedSimilarity
 from recsys_spark.blockwise.plan import Block
 from recsys_spark.blockwise.user_rows import ItemRange
 from recsys_spark.kernels.bounds import ItemBounds
@@ -118,6 +119,8 @@ class PopularityScorer:
 class NeighborScorer:
     """Ratings of the nearest users, weighted by similarity; blocks carry the neighbors of their users.
 
+    With `learned`, by what is learned of how much each neighbor tells about the user.
+
     Users without any behavior (nearest to them is who has done least), and those whose neighbors have nothing new for
     them, get the popularity list.
     """
@@ -127,7 +130,8 @@ class NeighborScorer:
     fallback: PopularityScorer
     mode: Literal["mean", "sum"]
     shrinkage: float
-    columns = (*SEEN_COLUMNS, "neighbor_indptr", "neighbor_indices", "similarities")
+    learned: LearnedSimilarity | None = None
+    columns = (*SEEN_COLUMNS, "first_user_idx", "neighbor_indptr", "neighbor_indices", "similarities")
 
     def __call__(self, block: Block, excluded: IndexLists, k: int) -> Scored:
         """The k best items of each user."""
@@ -135,6 +139,8 @@ class NeighborScorer:
             array_of(block, "neighbor_indptr", np.int64), array_of(block, "neighbor_indices", np.int32)
         )
         similarities = array_of(block, "similarities", np.float32)
+        if self.learned is not None:
+            similarities = self.learned.of(user_positions(block), neighbors, similarities)
         best = None
         for items in self.ranges:
             some = score_from_neighbors(

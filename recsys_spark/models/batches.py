@@ -75,7 +75,7 @@ class UserBatches(keras.utils.PyDataset):  # type: ignore[misc]
         self._order += np.arange(len(self._pairs), dtype=np.int32)
         firsts = np.arange(0, len(self._pairs), self._batch_size)
         lasts = np.minimum(firsts + self._batch_size, len(self._pairs)) - 1
-        self._n_users = _round_up(1 + int((self._turns[lasts] - self._turns[firsts]).max()))
+        self._n_users = round_up(1 + int((self._turns[lasts] - self._turns[firsts]).max()))
 
     def __len__(self) -> int:
         return -(-len(self._pairs) // self._batch_size)
@@ -94,7 +94,7 @@ class UserBatches(keras.utils.PyDataset):  # type: ignore[misc]
         self._shuffle()
 
 
-def _round_up(users: int) -> int:
+def round_up(users: int) -> int:
     """To a multiple of a quarter of a power of two, so that epochs differ little: each new shape is compiled."""
     quarter = 1 << max(0, users.bit_length() - 3)
     return -(-users // quarter) * quarter

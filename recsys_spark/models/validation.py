@@ -24,6 +24,7 @@ class RankingValidation:
 
     `users` (q,) are the users measured as positions in the trained part: those with validation pairs, a sample of
     `max_users` when they are more. Validation items that are not trained count as missed.
+    `seen` are the items that each of them was trained on.
     """
 
     def __init__(self, part: TrainedPart, validation: TrainingPairs, max_users: int, seed: int) -> None:
@@ -33,14 +34,15 @@ class RankingValidation:
             self.users = np.sort(np.random.default_rng(seed).choice(self.users, max_users, replace=False))
         self._items = part.items
         self._item_counts = part.pairs.item_counts()
-        self._seen = _lists(part.pairs, self.users)
+        self.seen = _lists(part.pairs, self.users)
         self._relevant = _lists(validation, part.users[self.users])
 
     def ndcg(self, best_items: BestItems) -> float:
         """Mean NDCG@10 of what a model finds best."""
-        return self._mean_ndcg(best_items(self.users, self._seen, K))
+        return self.ndcg_of(best_items(self.users, self.seen, K))
 
-    def _mean_ndcg(self, best: NDArray[np.intp]) -> float:
+    def ndcg_of(self, best: NDArray[np.intp]) -> float:
+        """Mean NDCG@10 of lists of trained items, (q, 10), -1 for none."""
         recommended = np.where(best < 0, -1, self._items[best])
         hits = hits_matrix(recommended, self._relevant)
         return float(ranking_metrics(hits, np.diff(self._relevant.indptr), [K])[_METRIC].mean())
@@ -49,7 +51,7 @@ class RankingValidation:
         """The same measure for the same users when everybody gets the most popular items."""
         everybody = np.ones((len(self.users), 1), dtype=np.float32)
         counts = self._item_counts.astype(np.float32)[:, None]
-        return self._mean_ndcg(score_top_k(everybody, counts, self._seen, K).indices)
+        return self.ndcg_of(score_top_k(everybody, counts, self.seen, K).indices)
 
 
 def _lists(pairs: TrainingPairs, users: NDArray[np.intp]) -> IndexLists:

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 
-from recsys_spark.blockwise.neighbors import Similarity, attach_neighbors, find_neighbors, neighbor_count
+from recsys_spark.blockwise.neighbors import attach_neighbors, find_neighbors, neighbor_count
 from recsys_spark.blockwise.plan import MovedBlocks
 from recsys_spark.blockwise.user_rows import RowSource, distribute_user_rows
 from recsys_spark.errors import SettingsError
 from recsys_spark.kernels.csr import CsrRows, Weighting, column_weights, weigh_rows
+from recsys_spark.kernels.similarity import Similarity
 from recsys_spark.tables import USER_NEIGHBORS
 from tests.blockwise.conftest import N_ITEMS, N_USERS, Blocks, Taste
 from tests.kernels.cases import brute_force_nearest, rows_of

@@ -12,10 +12,11 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from recsys_spark.blockwise import plan
-from recsys_spark.blockwise.neighbors import Similarity, find_neighbors
+from recsys_spark.blockwise.neighbors import find_neighbors
 from recsys_spark.blockwise.plan import TASKS_A_CORE, BlockMap, MovedBlocks
 from recsys_spark.blockwise.stored import stored_blocks
 from recsys_spark.blockwise.user_rows import distribute_user_rows
+from recsys_spark.kernels.similarity import Similarity
 from tests.blockwise.conftest import Blocks, Source
 
 GIVEN = "block_id int, lefts array<string>, right double, together int, part int"
