@@ -5,7 +5,8 @@ from numpy.typing import NDArray
 
 from recsys_spark.kernels.csr import CsrRows
 from recsys_spark.kernels.least_squares import FixedSide, WholeDataLoss, solve_rows
-from recsys_spark.kernels.pooling import pool_rows, unit_rows
+from recsys_spark.kernels.pooling import pool_rows
+from recsys_spark.kernels.similarity import embed_behavior
 
 Floats = NDArray[np.float32]
 
@@ -53,5 +54,5 @@ def pool_known(
     Of the entries that have a vector: `places`, (columns,), says which. Rows with fewer than `least_entries` get zeros.
     """
     known = rows_among(rows, places, len(vectors), least_entries)
-    pooled = pool_rows(known, vectors)
-    return unit_rows(pooled) if is_unit else pooled, np.diff(known.indptr) > 0
+    pooled = embed_behavior(known, vectors) if is_unit else pool_rows(known, vectors)
+    return pooled, np.diff(known.indptr) > 0

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from recsys_spark.kernels.csr import CsrRows
+from recsys_spark.kernels.csr import CsrRows, require_valid_columns
 
 SHORTEST = 1e-12  # squared length that a vector is divided by, at least
 
@@ -15,7 +15,13 @@ def pool_rows(rows: CsrRows, vectors: Floats) -> Floats:
     """The sum of the vectors, (columns, d), of each row's columns over the root of how many there are, (rows, d).
 
     Rows without a column are 0. A row's bits depend on the row and the vectors alone.
+
+    Raises:
+        ValueError: vectors of another number of columns, or columns that are out of range or not ascending.
     """
+    if len(vectors) != rows.n_columns:
+        raise ValueError(f"rows have {rows.n_columns} columns, but there are vectors of {len(vectors)} items")
+    require_valid_columns(rows, "rows")
     pattern = sparse.csr_array((np.ones(rows.nnz, np.float32), rows.indices, rows.indptr), (rows.n_rows, len(vectors)))
     counts = np.maximum(np.diff(rows.indptr), 1).astype(np.float32)
     pooled: Floats = np.asarray(pattern @ vectors, np.float32)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from recsys_spark.kernels.csr import CsrRows, IndexLists, require_valid_columns
 from recsys_spark.kernels.jit import compiled, kernel_input
+from recsys_spark.kernels.pooling import pool_rows, unit_rows
 from recsys_spark.kernels.simd import dot
 
 
@@ -26,43 +27,12 @@ class Similarity:
 
 
 def embed_behavior(rows: CsrRows, item_vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The sum of the vectors of each row's items divided by its length, (rows, d); 0 where the sum is 0.
+    """The pooled vectors of each row's items at length one, (rows, d); 0 where their sum is 0.
 
-    `item_vectors` is (n_columns, d); stored values do not count. A row's bits depend on the row alone: sums are float64
-    by ascending column. Raises ValueError for vectors of another number of items, or columns that are not ascending.
+    `item_vectors` is (n_columns, d); stored values do not count. A row's bits depend on the row and the vectors alone.
+    Raises ValueError for vectors of another number of items, or columns that are not ascending.
     """
-    if len(item_vectors) != rows.n_columns:
-        raise ValueError(f"rows have {rows.n_columns} columns, but there are vectors of {len(item_vectors)} items")
-    require_valid_columns(rows, "behavior")
-    embeddings = np.empty((rows.n_rows, item_vectors.shape[1]), np.float32)
-    _embed(
-        kernel_input(rows.indptr, np.int64),
-        kernel_input(rows.indices, np.int32),
-        kernel_input(item_vectors, np.float32),
-        embeddings,
-    )
-    return embeddings
-
-
-@compiled
-def _embed(
-    indptr: NDArray[np.int64],
-    indices: NDArray[np.int32],
-    item_vectors: NDArray[np.float32],
-    embeddings: NDArray[np.float32],
-) -> None:
-    total = np.empty(item_vectors.shape[1])
-    for row in range(indptr.size - 1):
-        total[:] = 0.0
-        for entry in range(indptr[row], indptr[row + 1]):
-            for dim in range(total.size):
-                total[dim] += np.float64(item_vectors[indices[entry], dim])
-        square = 0.0
-        for dim in range(total.size):
-            square += total[dim] * total[dim]
-        length = np.sqrt(square) if square > 0.0 else 1.0
-        for dim in range(total.size):
-            embeddings[row, dim] = total[dim] / length
+    return unit_rows(pool_rows(rows, item_vectors))
 
 
 def learned_similarities(
