@@ -3,7 +3,8 @@
 `ials`: a pass over all interactions by alternating least squares, beside the same pass of implicit and of MLlib.
 An epoch of a Keras `fit`: users, then items, 64 dimensions, all processors. implicit by conjugate gradient, three steps
 a row as here, and by Cholesky. MLlib's pass is half of what two passes more take in a training, measured once, at the
-end. `mse`: steps of an epoch, beside Keras' own layers and Adam.
+end. `mse`: steps of an epoch, beside Keras' own layers and Adam. `sampled_softmax`: epochs in batches of 8,192 positives,
+users with all of theirs.
 
 `bpr`: an epoch in batches of 2,048, 64 dimensions, one uniform negative a positive, beside RecBole's BPR by its own
 Trainer, loader and Adam on as many threads and on one; `make bench-recbole` makes the environment it runs in. On a
@@ -54,15 +55,30 @@ class PointwiseCase:
         return self.pairs_of.name.replace("ials", f"mse-{self.batch_size}")
 
 
-AnyCase = Case | PointwiseCase | PairwiseCase
+@dataclass(frozen=True)
+class SoftmaxCase:
+    """Epochs of `sampled_softmax` with so many negatives, which no peer takes part in."""
+
+    pairs_of: Case
+    negatives: int
+
+    @property
+    def name(self) -> str:
+        """As in `softmax-256-1000k-100k`."""
+        return self.pairs_of.name.replace("ials", f"softmax-{self.negatives}")
+
+
+AnyCase = SoftmaxCase | Case | PointwiseCase | PairwiseCase
 SHOP, LARGE = Case(6_040, 3_706, 900_000), Case(1_000_000, 100_000, 8_500_000)
-SMALL: list[AnyCase] = [SHOP, PairwiseCase(SHOP)]
+SMALL: list[AnyCase] = [SHOP, PairwiseCase(SHOP), SoftmaxCase(SHOP, 256)]
 FULL = [
     *SMALL,
     LARGE,
     PointwiseCase(LARGE, 8192, 200, 15),
     PointwiseCase(LARGE, 65_536, 50, 10),
     PairwiseCase(LARGE, peer_steps=10),
+    SoftmaxCase(LARGE, 256),
+    SoftmaxCase(LARGE, 1024),
     PairwiseCase(None),
 ]
 
@@ -113,10 +129,26 @@ def run(case: AnyCase, rounds: int) -> None:
     """Time the contenders of a case in turn."""
     if isinstance(case, PairwiseCase):
         run_pairwise(case, rounds)
+    elif isinstance(case, SoftmaxCase):
+        run_softmax(case, rounds)
     elif isinstance(case, PointwiseCase):
         run_pointwise(case, rounds)
     else:
         run_passes(case, rounds)
+
+
+def run_softmax(case: SoftmaxCase, rounds: int) -> None:
+    """Seconds a million positives."""
+    pairs, seconds = case.pairs_of.pairs(), Seconds()
+    settings = ModelSettings(loss="sampled_softmax", negatives=case.negatives, spectral_start=False)
+    model, batches = build_model(select_trained(pairs, 1, 1), settings, 0, None)
+    # Two epochs before, because one more number of users in a batch may have to be compiled.
+    losses = model.fit(batches, epochs=rounds + 2, verbose=0, shuffle=False, callbacks=[seconds]).history["loss"]
+    a_million = {PROJECT: [each / len(pairs) * 1e6 for each in seconds.each[2:]]}
+    speed = round(1e6 / float(np.median(a_million[PROJECT])))
+    learned = [round(losses[0], 4), round(losses[-1], 4)]
+    unit = "seconds a million positives"
+    report("training_speed", case.name, a_million, unit=unit, positives_a_second=speed, losses=learned)
 
 
 def run_pointwise(case: PointwiseCase, rounds: int) -> None:
