@@ -20,6 +20,7 @@ NAMES = (
     "time_to_quality",
     "warm_start",
     "training_memory",
+    "rating_error",
 )
 
 

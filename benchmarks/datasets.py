@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +25,16 @@ def gowalla(part: str = "train") -> TrainingPairs:
 
 def ml_1m() -> TrainingPairs:
     """MovieLens-1M: 6,040 users, 3,706 rated movies; every rating counts as seen."""
+    pairs = ml_1m_ratings()
+    return replace(pairs, rating=np.ones(len(pairs), np.float32))
+
+
+def ml_1m_ratings() -> TrainingPairs:
+    """The same with ratings: 1 star as 0, 5 as 1."""
     pairs = pq.read_table(FOLDER / "ml-1m" / "ratings.parquet")
     users, items = (np.unique(pairs.column(name), return_inverse=True)[1].astype(np.int32) for name in ("user", "item"))
-    return TrainingPairs(users, items, np.ones(len(users), np.float32), int(users.max()) + 1, int(items.max()) + 1)
+    ratings = ((pairs.column("rating").to_numpy() - 1) / 4).astype(np.float32)
+    return TrainingPairs(users, items, ratings, int(users.max()) + 1, int(items.max()) + 1)
 
 
 def ncf_train() -> TrainingPairs:

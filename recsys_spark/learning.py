@@ -275,6 +275,7 @@ def training_facts(selection: Fit, final: Fit, settings: Settings, sample: UserS
         "warm_start": is_warm,
         "losses": [log.loss for log in selection.history],
         "validation_ndcgs": [log.validation_ndcg for log in selection.history],
+        "validation_rmses": [log.validation_rmse for log in selection.history],
         "best_epoch": selection.best_epoch,
         "validation_ndcg": best.validation_ndcg if best else None,
         "popularity_ndcg": selection.popularity_ndcg,
@@ -302,6 +303,7 @@ def epoch_reporter(title: str, epochs: int) -> Callable[[EpochLog], None]:
 
     def report(log: EpochLog) -> None:
         ndcg = "" if log.validation_ndcg is None else f", validation NDCG@10 {log.validation_ndcg:.4f}"
+        ndcg += "" if log.validation_rmse is None else f", RMSE of 0-1 {log.validation_rmse:.4f}"
         report_progress(log.epoch, epochs, f"{title}: epoch {log.epoch}, loss {log.loss:.4f}{ndcg}")
 
     return report

@@ -90,6 +90,8 @@ def _budgets(settings: Settings, plan: StepPlan) -> Iterator[tuple[str, float, f
         "set model.max_trained_users, make model.embedding_dim or model.batch_size smaller, or raise "
         "model.min_user_interactions and model.min_item_interactions"
     )
+    if settings.neighborhood.enabled:
+        remedy += ", or lower neighborhood.max_trained_users"
     yield "driver_memory_mb", plan.driver_bytes / 2**20, budget.driver_memory_mb, "MB on the driver", remedy
     remedy = "give the hosts more disk"
     yield "disk_gb", plan.handed_out_bytes / 2**30, budget.disk_gb, "GB of disk on each host", remedy
@@ -145,6 +147,17 @@ def _bytes_of_shared_negatives(model: ModelSettings, workload: Workload) -> int:
     return int(16 * min(users, workload.users) * negatives)
 
 
+def driver_bytes_of_similarity(settings: Settings, workload: Workload) -> int:
+    """What the driver's Python holds while it learns how much neighbors count."""
+    chosen = settings.neighborhood
+    if not chosen.enabled:
+        return 0
+    users = min(workload.users, chosen.max_trained_users)
+    k = neighbor_count(settings.neighbors.k, workload.users)
+    of_users = users * (60 * workload.interactions_a_user + 40 * k + 8 * chosen.embedding_dim)
+    return int(of_users + 12 * chosen.embedding_dim * workload.items)
+
+
 def measure_speeds(settings: Settings, workload: Workload) -> Speeds:
     """Time both kernels for a second each on one core, on synthetic vectors and rows of this workload's density."""
     random = np.random.default_rng(0)
@@ -165,7 +178,8 @@ def _steps(settings: Settings, workload: Workload, speeds: Speeds, cores: int) -
         )
         seconds = users**2 * speeds.distance_s / cores
         yield StepPlan("neighbors", tasks, shards, 8 * pairs + 8 * users, worker, 16 * users, seconds)
-    yield StepPlan("train", 0, 0, 0, 0, driver_bytes_of_training(settings.model, workload), None)
+    training = max(driver_bytes_of_training(settings.model, workload), driver_bytes_of_similarity(settings, workload))
+    yield StepPlan("train", 0, 0, 0, 0, training, None)
     if settings.model.max_trained_users is not None and settings.model.max_trained_users < users:
         handed_out = 4 * items * (dims + 1)
         block = block_users * (29 * workload.interactions_a_user + 16 * (dims + EXTRA_COLUMNS))

@@ -226,7 +226,10 @@ class ModelSettings(Section):
     embedding_dim: int = Field(64, ge=1, le=4096, description="Latent size of users and items.")
     epochs: int = Field(60, ge=1, description="Most epochs; early stopping usually ends before.")
     patience: int = Field(
-        5, ge=1, description="Epochs without a validation NDCG@10 better by .0003 before training stops."
+        5,
+        ge=1,
+        description="Epochs without a validation NDCG@10 (`mse`: error of ratings) better by .0003 before training "
+        "stops.",
     )
     batch_size: int | None = Field(
         None,

@@ -43,6 +43,12 @@ def test_a_plan_by_hand() -> None:
     assert plan_of("fold in", plans).handed_out_bytes == 4 * 100_000 * 62
 
 
+def test_a_learned_similarity_is_planned_when_it_takes_more_than_the_model() -> None:
+    chosen = settings(recommend={"model": "neighbors"}, neighborhood={"enabled": True}, neighbors={"k": 200})
+    plans = plan_night(chosen, Workload(40_000, 1_000, 4_000_000), SPEEDS, cores=2)
+    assert plan_of("train", plans).driver_bytes == 40_000 * (60 * 100 + 40 * 200 + 8 * 64) + 12 * 64 * 1_000
+
+
 @pytest.mark.parametrize(
     ("chosen", "scores"),
     [

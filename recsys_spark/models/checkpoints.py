@@ -38,12 +38,16 @@ class Checkpoints(Protocol):
 
 @dataclass(frozen=True)
 class EpochLog:
-    """One pass over the pairs: mean `loss` a pair, NDCG@10 when validated, wall `seconds` with the validation."""
+    """One pass over the pairs: mean `loss` a pair, NDCG@10 when validated, wall `seconds` with the validation.
+
+    `validation_rmse`: of `mse`, the root of the mean squared error of ratings of 0-1.
+    """
 
     epoch: int
     loss: float
     validation_ndcg: float | None
     seconds: float
+    validation_rmse: float | None = None
 
 
 class Checkpointer(keras.callbacks.Callback):  # type: ignore[misc]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from recsys_spark.kernels.csr import IndexLists
 from recsys_spark.kernels.pooling import SHORTEST, unit_rows
-from recsys_spark.kernels.scoring import score_top_k
+from recsys_spark.kernels.scoring import score_pairs, score_top_k
 from recsys_spark.models.backend import keras, ops, tf
 
 _STEPS_AT_ONCE = 16  # between two of which Python has its turn, which takes as long as a small step
@@ -108,6 +108,13 @@ class EmbeddingModel(keras.Model):  # type: ignore[misc]
     def best_items(self, user_idx: NDArray[np.intp], seen: IndexLists, k: int) -> NDArray[np.intp]:
         """The k best items of some users (q,) without those in `seen`, (q, k), best first; -1 where there are fewer."""
         return score_top_k(*self.ranking_vectors(user_idx), seen, k).indices
+
+    def score_pairs(self, user_idx: NDArray[np.intp], item_idx: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Scores of pairs, (p,); memory: their vectors, 8 x d bytes each."""
+        (users, user_biases), (items, item_biases) = self.read_users(), self.items.read()
+        biases = user_biases[user_idx] + item_biases[item_idx] + self.offset.numpy()
+        scores: NDArray[np.float32] = score_pairs(users[user_idx], items[item_idx]) + biases
+        return scores
 
     def compile(self, objective: Callable[..., Tensor], optimizer: keras.optimizers.Optimizer) -> None:
         """Set what a step minimises, one of `objectives`, and how."""

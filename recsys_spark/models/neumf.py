@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_spark.kernels.csr import IndexLists
-from recsys_spark.kernels.hidden import HiddenLayer, hidden_scores_of_all
+from recsys_spark.kernels.hidden import HiddenLayer, hidden_scores, hidden_scores_of_all
 from recsys_spark.models.backend import ops
 from recsys_spark.models.embedding import EmbeddingModel, Encoded
 
@@ -52,6 +52,12 @@ class NeumfModel(EmbeddingModel):
         of_items = ops.matmul(items.vectors, ops.transpose(layer.of_items))
         units = ops.relu(of_users + of_items + layer.biases)
         return super().score(users, items) + ops.sum(units * layer.output, axis=-1)
+
+    def score_pairs(self, user_idx: NDArray[np.intp], item_idx: NDArray[np.intp]) -> NDArray[np.float32]:
+        """As in `EmbeddingModel`."""
+        users, items = self.users.vectors.numpy()[user_idx], self.items.vectors.numpy()[item_idx]
+        scores: NDArray[np.float32] = super().score_pairs(user_idx, item_idx) + hidden_scores(users, items, self.hidden)
+        return scores
 
     def best_items(self, user_idx: NDArray[np.intp], seen: IndexLists, k: int) -> NDArray[np.intp]:
         """As in `EmbeddingModel`."""

@@ -26,12 +26,12 @@ from recsys_spark.models.optimizers import RowwiseAdagrad
 from recsys_spark.models.spectral import SpectralModel
 from recsys_spark.models.tables import Start, collect_embeddings, start_tables
 from recsys_spark.models.two_tower import TwoTowerModel
-from recsys_spark.models.validation import RankingValidation
+from recsys_spark.models.validation import RankingValidation, RatingValidation
 from recsys_spark.sections import ModelSettings
 
-_MONITOR = "val_ndcg@10"
+_NDCG, _RMSE = "val_ndcg@10", "val_rmse"
 _START_STEPS = 4  # of subspace iteration; a start need not be exact
-_LEAST_GAIN = 3e-4  # of NDCG; for less, tens of passes are not worth their time
+_LEAST_GAIN = 3e-4  # for less, tens of passes are not worth their time
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,8 +63,8 @@ def fit_embeddings(
     """Train embeddings; the same arguments give the same bits on one type of processor, in any order of `pairs`.
 
     With `validation` (indexed like `pairs`) and no `epochs`, training stops after `settings.patience` epochs without
-    a validation NDCG@10 that is better by .0003, and keeps the best epoch; without, it runs `epochs` or else
-    `settings.epochs`.
+    a validation NDCG@10 (of `mse`: error of the ratings) that is better by .0003, and keeps the best epoch; without, it
+    runs `epochs` or else `settings.epochs`.
     A validation slice that holds no trained user counts as none. `warm_start` holds the embeddings of an earlier fit
     with the same loss and latent size; users and items it does not know start afresh. With `checkpoints`, training
     goes on from the newest one of the same fit, to the same bits as without a break; `on_epoch` hears of later epochs.
@@ -76,11 +76,13 @@ def fit_embeddings(
     """
     part = select_trained(pairs, settings.min_user_interactions, settings.min_item_interactions)
     referee = _referee(part, validation, settings, seed)
-    epoch_logger, stopping = _EpochLogger(referee, on_epoch), None
+    ratings = RatingValidation(part, validation) if validation is not None and settings.loss == "mse" else None
+    epoch_logger, stopping = _EpochLogger(referee, ratings if ratings and ratings.pairs else None, on_epoch), None
     callbacks: list[Any] = [epoch_logger]
     if referee is not None and epochs is None:
+        monitor = (_RMSE, "min") if ratings and ratings.pairs else (_NDCG, "max")
         stopping = keras.callbacks.EarlyStopping(
-            _MONITOR, _LEAST_GAIN, settings.patience, mode="max", restore_best_weights=True
+            monitor[0], _LEAST_GAIN, settings.patience, mode=monitor[1], restore_best_weights=True
         )
         callbacks.append(stopping)
     most, first = epochs or settings.epochs, 0
@@ -194,10 +196,15 @@ def _referee(
 class _EpochLogger(keras.callbacks.Callback):  # type: ignore[misc]
     """Measures each epoch, for early stopping (which must stand behind it) and for the caller."""
 
-    def __init__(self, referee: RankingValidation | None, on_epoch: Callable[[EpochLog], None] | None) -> None:
+    def __init__(
+        self,
+        referee: RankingValidation | None,
+        ratings: RatingValidation | None,
+        on_epoch: Callable[[EpochLog], None] | None,
+    ) -> None:
         super().__init__()
         self.history: list[EpochLog] = []
-        self._referee = referee
+        self._referee, self._ratings = referee, ratings
         self._on_epoch = on_epoch
         self._started = 0.0
 
@@ -207,10 +214,12 @@ class _EpochLogger(keras.callbacks.Callback):  # type: ignore[misc]
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         if not np.isfinite(logs["loss"]):
             raise RecsysError(f"training diverged: loss {logs['loss']} in epoch {epoch + 1}; {self.model.advice}")
-        ndcg = None
+        ndcg = rmse = None
         if self._referee is not None:
-            ndcg = logs[_MONITOR] = self._referee.ndcg(self.model.best_items)
-        log = EpochLog(epoch + 1, float(logs["loss"]), ndcg, time.perf_counter() - self._started)
+            ndcg = logs[_NDCG] = self._referee.ndcg(self.model.best_items)
+        if self._ratings is not None:
+            rmse = logs[_RMSE] = self._ratings.rmse(self.model.score_pairs)
+        log = EpochLog(epoch + 1, float(logs["loss"]), ndcg, time.perf_counter() - self._started, rmse)
         self.history.append(log)
         if self._on_epoch is not None:
             self._on_epoch(log)

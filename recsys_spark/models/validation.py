@@ -1,4 +1,4 @@
-"""How well the model ranks what the users of the validation slice took next."""
+"""How well the model ranks what the users of the validation slice took next, and predicts how they rated it."""
 
 from __future__ import annotations
 
@@ -17,6 +17,11 @@ _METRIC = f"ndcg@{K}"
 
 BestItems = Callable[[NDArray[np.intp], IndexLists, int], NDArray[np.intp]]
 """Of users (q,), without the items they have seen, the k best: `EmbeddingModel.best_items`."""
+
+ScorePairs = Callable[[NDArray[np.intp], NDArray[np.intp]], NDArray[np.float32]]
+"""Of users (p,) with one item each: `EmbeddingModel.score_pairs`."""
+
+_PAIRS_AT_ONCE = 2**16
 
 
 class RankingValidation:
@@ -52,6 +57,34 @@ class RankingValidation:
         everybody = np.ones((len(self.users), 1), dtype=np.float32)
         counts = self._item_counts.astype(np.float32)[:, None]
         return self.ndcg_of(score_top_k(everybody, counts, self.seen, K).indices)
+
+
+class RatingValidation:
+    """The error of predicted ratings, of the validation pairs whose user and item are trained: `pairs` of them."""
+
+    def __init__(self, part: TrainedPart, validation: TrainingPairs) -> None:
+        users, items = (
+            _places(known, size) for known, size in ((part.users, validation.n_users), (part.items, validation.n_items))
+        )
+        is_known = (users[validation.user_idx] >= 0) & (items[validation.item_idx] >= 0)
+        self._users, self._items = users[validation.user_idx[is_known]], items[validation.item_idx[is_known]]
+        self._ratings = validation.rating[is_known]
+        self.pairs = len(self._ratings)
+
+    def rmse(self, score_pairs: ScorePairs) -> float:
+        """The root of the mean squared error; ratings and scores are of 0-1."""
+        squares = 0.0
+        for first in range(0, self.pairs, _PAIRS_AT_ONCE):
+            chunk = slice(first, first + _PAIRS_AT_ONCE)
+            errors = score_pairs(self._users[chunk], self._items[chunk]).astype(np.float64) - self._ratings[chunk]
+            squares += float(errors @ errors)
+        return float(np.sqrt(squares / self.pairs))
+
+
+def _places(positions: NDArray[np.intp], size: int) -> NDArray[np.intp]:
+    places = np.full(size, -1, np.intp)
+    places[positions] = np.arange(len(positions))
+    return places
 
 
 def _lists(pairs: TrainingPairs, users: NDArray[np.intp]) -> IndexLists:

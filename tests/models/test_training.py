@@ -57,6 +57,34 @@ def test_mse_predicts_the_ratings_of_two_tastes(tiny: ModelSettings) -> None:
     assert np.sqrt(np.mean((user_matrix @ item_matrix.T - truth) ** 2)) < 0.1
 
 
+@pytest.mark.parametrize("architecture", ["dot", "neumf"])
+def test_mse_keeps_the_epoch_of_the_least_error(architecture: str, tiny: ModelSettings) -> None:
+    random = np.random.default_rng(1)
+    listed = [(user, item) for user in range(40) for item in range(30) if random.random() < 0.5]
+    ratings = [
+        min(1.0, max(0.0, (0.8 if user % 2 == item % 2 else 0.3) + random.normal(0, 0.2))) for user, item in listed
+    ]
+    is_held = random.random(len(listed)) < 0.2
+    train, validation = (
+        to_pairs(
+            [pair for pair, is_other in zip(listed, left_out, strict=True) if not is_other],
+            41,
+            31,
+            [rating for rating, is_other in zip(ratings, left_out, strict=True) if not is_other],
+        )
+        for left_out in (is_held, ~is_held)
+    )
+    chosen = {"loss": "mse", "architecture": architecture, "l2": 0.0, "batch_size": 64, "epochs": 40}
+    fit = fit_embeddings(train, tiny.model_copy(update=chosen), 0, validation=validation)
+    errors = [log.validation_rmse or 9.0 for log in fit.history]
+    assert errors[fit.best_epoch - 1] <= min(errors) + 3e-4
+    assert len(errors) < 40, "it overfits, and stops"
+    if architecture == "dot":
+        user_matrix, item_matrix = fit.embeddings.scoring_vectors()
+        found = (user_matrix @ item_matrix.T)[validation.user_idx, validation.item_idx]
+        assert errors[fit.best_epoch - 1] == pytest.approx(np.sqrt(np.mean((found - validation.rating) ** 2)), rel=1e-4)
+
+
 def test_without_validation_it_runs_the_epochs_it_is_told(tiny: ModelSettings) -> None:
     train, validation = split_checkerboard(20, 20)
     fit = fit_embeddings(train, tiny, 0, epochs=2)
