@@ -8,9 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from examples.fetch_movielens import CACHE
 from recsys_spark.models.interactions import TrainingPairs
 
 FOLDER = Path(os.environ.get("RECSYS_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -34,6 +36,15 @@ def ml_1m_ratings() -> TrainingPairs:
     pairs = pq.read_table(FOLDER / "ml-1m" / "ratings.parquet")
     users, items = (np.unique(pairs.column(name), return_inverse=True)[1].astype(np.int32) for name in ("user", "item"))
     ratings = ((pairs.column("rating").to_numpy() - 1) / 4).astype(np.float32)
+    return TrainingPairs(users, items, ratings, int(users.max()) + 1, int(items.max()) + 1)
+
+
+def ml_100k_ratings() -> TrainingPairs:
+    """MovieLens-100K as `make run` keeps it: 943 users, 1,682 movies, ratings as above."""
+    options = pa_csv.ParseOptions(delimiter="\t")
+    pairs = pa_csv.read_csv(CACHE / "ml-100k.inter", parse_options=options)
+    users, items = (np.unique(pairs.column(place), return_inverse=True)[1].astype(np.int32) for place in (0, 1))
+    ratings = ((pairs.column(2).to_numpy() - 1) / 4).astype(np.float32)
     return TrainingPairs(users, items, ratings, int(users.max()) + 1, int(items.max()) + 1)
 
 

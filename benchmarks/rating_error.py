@@ -1,4 +1,4 @@
-"""The error of predicted ratings, `mse`: MovieLens-1M, five random folds, as in the README of Surprise.
+"""The error of predicted ratings, `mse`: MovieLens, five random folds, as in the README of Surprise.
 
 The epochs of a fold are chosen on a tenth of its training ratings. RMSE on the scale of 1 to 5 stars.
 """
@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 
 import numpy as np
 
-from benchmarks.datasets import is_there, ml_1m_ratings
+from benchmarks.datasets import is_there, ml_1m_ratings, ml_100k_ratings
 from benchmarks.harness import save
 from benchmarks.quality import SEED, some_pairs, without_a_tenth
+from examples.fetch_movielens import CACHE
 from recsys_spark.kernels.scoring import score_pairs
 from recsys_spark.models.embeddings import Embeddings
 from recsys_spark.models.interactions import TrainingPairs
@@ -34,8 +36,8 @@ def rmse(embeddings: Embeddings, held_out: TrainingPairs) -> float:
     return STARS * float(np.sqrt(np.mean((scores - held_out.rating) ** 2)))
 
 
-def run(folds: int) -> None:
-    pairs, settings = ml_1m_ratings(), ModelSettings.model_validate(SETTINGS)
+def run(dataset: str, pairs: TrainingPairs, folds: int) -> None:
+    settings = ModelSettings.model_validate(SETTINGS)
     fold_of = np.random.default_rng(SEED).integers(0, FOLDS, len(pairs))
     errors, seconds, epochs = [], [], []
     for fold in range(folds):
@@ -48,7 +50,7 @@ def run(folds: int) -> None:
         errors.append(round(rmse(fit.embeddings, held_out), 4))
     line = {
         "benchmark": "rating_error",
-        "dataset": "ml-1m",
+        "dataset": dataset,
         "model": settings.loss,
         "metrics": {"rmse": round(float(np.mean(errors)), 4)},
         "folds": errors,
@@ -64,5 +66,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", choices=["small", "full"], default="small", help="small: the first fold")
     options = parser.parse_args()
+    wanted = FOLDS if options.size == "full" else 1
+    if CACHE.is_dir():
+        run("ml-100k", ml_100k_ratings(), wanted)
+    else:
+        print("skipped: `make run` fetches MovieLens-100K", file=sys.stderr)
     if is_there("ml-1m"):
-        run(FOLDS if options.size == "full" else 1)
+        run("ml-1m", ml_1m_ratings(), wanted)

@@ -244,7 +244,7 @@ class ModelSettings(Section):
         None,
         ge=0,
         description="L2 penalty on the vectors a sample touches, added to its loss; `ials`: times the pairs of a row, "
-        "`unobserved_weight` for each of the other side included; of no effect on cosines and `spectral`. None: 0.03 "
+        "`unobserved_weight` for each of the other side included; of no effect on cosines and `spectral`. None: 0.02 "
         "for `mse`, 0.003 for `bpr`, 0 for `softmax` and `sampled_softmax`, else 0.01.",
     )
     similarity: Literal["cosine", "dot"] = Field(
@@ -332,7 +332,7 @@ class ModelSettings(Section):
     @property
     def l2_penalty(self) -> float:
         """The penalty in force, the default of the loss filled in."""
-        defaults = {"mse": 0.03, "bpr": 0.003, "bce": 0.01, "ials": 0.01}
+        defaults = {"mse": 0.02, "bpr": 0.003, "bce": 0.01, "ials": 0.01}
         return defaults.get(self.loss, 0.0) if self.l2 is None else self.l2
 
     @property

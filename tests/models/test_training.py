@@ -128,7 +128,7 @@ def test_another_process_and_another_order_give_the_same_bits_and_no_noise() -> 
 def test_the_penalty_is_the_one_given_or_the_default_of_the_loss() -> None:
     assert ModelSettings(loss="bpr", l2=0.5).l2_penalty == 0.5
     assert ModelSettings(loss="bpr", l2=0.0).l2_penalty == 0.0
-    assert ModelSettings(loss="mse").l2_penalty == 0.03
+    assert ModelSettings(loss="mse").l2_penalty == 0.02
 
 
 def test_cosines_have_vectors_of_length_one_and_no_biases(tiny: ModelSettings) -> None:
