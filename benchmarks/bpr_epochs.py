@@ -88,7 +88,7 @@ def run_learning(case: PairwiseCase, rounds: int) -> None:
     with bpr_contenders(part) as contenders:
         epochs: dict[str, list[Epoch]] = {name: [] for name in contenders}
         ndcg: dict[str, list[float]] = {name: [] for name in contenders}
-        for _, (name, contender) in itertools.product(range(rounds + 1), contenders.items()):
+        for _, (name, contender) in itertools.product(range(rounds), contenders.items()):
             epochs[name].append(contender.train())
             ndcg[name].append(round(referee.ndcg(best_items(*contender.vectors())), 4))
     goal = min(max(values) for values in ndcg.values())

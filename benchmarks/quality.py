@@ -129,7 +129,9 @@ def run(case: Run) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", choices=["small", "full"], default="small", help="full: the spectral model too")
+    parser.add_argument(
+        "--size", choices=["small", "full"], default="small", help="full: the spectral and softmax models too"
+    )
     parser.add_argument("--dataset", default="", help="run those whose name contains this")
     parser.add_argument("--loss", default="", help="run those of this loss")
     options = parser.parse_args()

@@ -21,10 +21,12 @@ def run(storage: RunStorage, settings: Settings) -> Facts:
     earlier = learning.earlier_fit(storage, settings, "model", sample)
     model = learning.fit_everything(storage, settings, earlier, sample, selection.best_epoch)
     learning.keep_fit(storage, settings, "model", model, sample)
-    learning.discard_checkpoints(storage)
     facts = learning.training_facts(selection, model, settings, sample, is_warm=start is not None)
+    del start, selection, earlier, model  # which the driver need not hold any longer
     if settings.neighborhood.enabled:
         facts["neighborhood"] = neighborhoods.learn_similarity(storage, settings)
+    # Last, because a step that is killed runs anew, and the fits then end at once.
+    learning.discard_checkpoints(storage)
     return facts
 
 

@@ -21,6 +21,7 @@ from recsys_spark.kernels.csr import CsrRows
 from recsys_spark.kernels.distances import nearest_rows
 from recsys_spark.kernels.layout import EXTRA_COLUMNS
 from recsys_spark.kernels.scoring import score_top_k
+from recsys_spark.sections import SIMILARITY_BATCH_USERS
 from recsys_spark.storage.filesystem import names_local_folder
 
 if TYPE_CHECKING:
@@ -87,8 +88,8 @@ def _budgets(settings: Settings, plan: StepPlan) -> Iterator[tuple[str, float, f
     remedy = "make matrix.block_users smaller, or the budget larger"
     yield "worker_memory_mb", plan.worker_bytes / 2**20, budget.worker_memory_mb, "MB a worker", remedy
     remedy = (
-        "set model.max_trained_users, make model.embedding_dim or model.batch_size smaller, or raise "
-        "model.min_user_interactions and model.min_item_interactions"
+        f"{'set model.max_trained_users, ' if settings.model.can_fold_in else ''}make model.embedding_dim or "
+        "model.batch_size smaller, or raise model.min_user_interactions and model.min_item_interactions"
     )
     if settings.neighborhood.enabled:
         remedy += ", or lower neighborhood.max_trained_users"
@@ -134,14 +135,14 @@ def driver_bytes_of_training(model: ModelSettings, workload: Workload) -> int:
     drawing = 21 * users if trained < users else 0
     if model.is_closed_form:
         return int(36 * pairs) + 3 * table + drawing
-    return int(48 * pairs) + 4 * table + _bytes_of_shared_negatives(model, workload)
+    return int(48 * pairs) + 4 * table + drawing + _bytes_of_shared_negatives(model, workload)
 
 
 def _bytes_of_shared_negatives(model: ModelSettings, workload: Workload) -> int:
-    """Of the scores of a batch's users with its negatives; the users are the most of an epoch, rounded up."""
+    """Of the scores of a batch's users with its negatives; users differ, so that some batches hold twice the mean."""
     if not model.is_trained_by_user:
         return 0
-    users = min(model.pairs_in_batch, 1.4 * model.pairs_in_batch / max(workload.interactions_a_user, 1.0))
+    users = min(model.pairs_in_batch, 2.0 * model.pairs_in_batch / max(workload.interactions_a_user, 1.0))
     in_batch = model.pairs_in_batch if model.in_batch_negatives else 0
     negatives = workload.items if model.loss == "softmax" else model.sampled_negatives + in_batch
     return int(16 * min(users, workload.users) * negatives)
@@ -155,7 +156,9 @@ def driver_bytes_of_similarity(settings: Settings, workload: Workload) -> int:
     users = min(workload.users, chosen.max_trained_users)
     k = neighbor_count(settings.neighbors.k, workload.users)
     of_users = users * (60 * workload.interactions_a_user + 40 * k + 8 * chosen.embedding_dim)
-    return int(of_users + 12 * chosen.embedding_dim * workload.items)
+    of_a_batch = SIMILARITY_BATCH_USERS * k * (8 * workload.interactions_a_user + 4 * chosen.embedding_dim)
+    drawing = 21 * workload.users if users < workload.users else 0
+    return int(of_users + of_a_batch + drawing + 12 * chosen.embedding_dim * workload.items)
 
 
 def measure_speeds(settings: Settings, workload: Workload) -> Speeds:
@@ -190,7 +193,8 @@ def _steps(settings: Settings, workload: Workload, speeds: Speeds, cores: int) -
     worker = worker_bytes_of_scoring(block_users, dims, a_user, k, users / tasks, is_local)
     shards = max(1, math.ceil(vectors / shard_bytes))
     seconds = users * items * speeds.score_s / cores
-    yield StepPlan("recommend", tasks, shards, vectors + 8 * items, worker, vectors, seconds)
+    mapped = 4 * users * settings.neighborhood.embedding_dim if settings.neighborhood.enabled else 0
+    yield StepPlan("recommend", tasks, shards, vectors + 8 * items + mapped, worker, vectors, seconds)
     for is_wanted, name, count in ((settings.similar.users, "users", users), (settings.similar.items, "items", items)):
         if is_wanted:
             embedded = 4 * count * (dims + 1)

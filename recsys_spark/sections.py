@@ -245,7 +245,7 @@ class ModelSettings(Section):
         ge=0,
         description="L2 penalty on the vectors a sample touches, added to its loss; `ials`: times the pairs of a row, "
         "`unobserved_weight` for each of the other side included; of no effect on cosines and `spectral`. None: 0.02 "
-        "for `mse`, 0.003 for `bpr`, 0 for `softmax` and `sampled_softmax`, else 0.01.",
+        "for `mse`, 0.003 for `bpr`, 0.01 for `ials` and `bce`, else 0.",
     )
     similarity: Literal["cosine", "dot"] = Field(
         "cosine", description="What `softmax` and `sampled_softmax` score by; with `dot`, items have biases."
@@ -311,8 +311,7 @@ class ModelSettings(Section):
                 f"l2 must be at least {LEAST_IALS_L2} for loss 'ials', got {self.l2}: "
                 "with less, users with few items have no one solution in float32"
             )
-        can_fold_in = self.loss == "ials" or (self.architecture == "two_tower" and not self.own_embedding)
-        if self.max_trained_users is not None and not can_fold_in:
+        if self.max_trained_users is not None and not self.can_fold_in:
             raise ValueError(
                 "max_trained_users needs a model that gives users their vectors without training: loss 'ials', or "
                 f"architecture 'two_tower' without own_embedding; got {self.loss!r}, {self.architecture!r}"
@@ -334,6 +333,11 @@ class ModelSettings(Section):
         """The penalty in force, the default of the loss filled in."""
         defaults = {"mse": 0.02, "bpr": 0.003, "bce": 0.01, "ials": 0.01}
         return defaults.get(self.loss, 0.0) if self.l2 is None else self.l2
+
+    @property
+    def can_fold_in(self) -> bool:
+        """Whether users follow from their items without training."""
+        return self.loss == "ials" or (self.architecture == "two_tower" and not self.own_embedding)
 
     @property
     def is_closed_form(self) -> bool:
@@ -384,6 +388,10 @@ class RecommendSettings(Section):
     shrinkage: float = Field(
         1.0, ge=0, description="Pulls neighbor scores that rest on little similarity towards 0 (`neighbors`, explicit)."
     )
+
+
+SIMILARITY_BATCH_USERS = 256
+"""Users in a step that learns a similarity."""
 
 
 class NeighborhoodSettings(Section):

@@ -46,16 +46,25 @@ def test_a_plan_by_hand() -> None:
 def test_a_learned_similarity_is_planned_when_it_takes_more_than_the_model() -> None:
     chosen = settings(recommend={"model": "neighbors"}, neighborhood={"enabled": True}, neighbors={"k": 200})
     plans = plan_night(chosen, Workload(40_000, 1_000, 4_000_000), SPEEDS, cores=2)
-    assert plan_of("train", plans).driver_bytes == 40_000 * (60 * 100 + 40 * 200 + 8 * 64) + 12 * 64 * 1_000
+    of_users, of_a_batch = 40_000 * (60 * 100 + 40 * 200 + 8 * 64), 256 * 200 * (8 * 100 + 4 * 64)
+    assert plan_of("train", plans).driver_bytes == of_users + of_a_batch + 12 * 64 * 1_000
+    assert plan_of("recommend", plans).handed_out_bytes == 1_000 * (67 * 4 + 8) + 4 * 64 * 40_000
+
+
+def test_a_sample_of_a_gradient_model_is_drawn_too() -> None:
+    chosen = {"architecture": "two_tower", "loss": "softmax", "max_trained_users": 1_000, "embedding_dim": 61}
+    plans = plan_night(settings(model=chosen), Workload(1_000_000, 100, 20_000_000), SPEEDS, cores=2)
+    held = 48 * 20_000 + 16 * 1_100 * 64 + 21 * 1_000_000
+    assert plan_of("train", plans).driver_bytes == held + int(16 * 2 * 8192 / 20 * 100)
 
 
 @pytest.mark.parametrize(
     ("chosen", "scores"),
     [
         ({"loss": "bpr"}, 0),
-        ({"loss": "sampled_softmax", "negatives": 500}, 700 * 500),  # 10,000 pairs of 20 a user, and 40 % more
-        ({"loss": "sampled_softmax", "negatives": 500, "in_batch_negatives": True}, 700 * 10_500),
-        ({"loss": "softmax"}, 700 * 100_000),
+        ({"loss": "sampled_softmax", "negatives": 500}, 1000 * 500),  # twice 10,000 pairs of 20 a user
+        ({"loss": "sampled_softmax", "negatives": 500, "in_batch_negatives": True}, 1000 * 10_500),
+        ({"loss": "softmax"}, 1000 * 100_000),
     ],
 )
 def test_gradient_losses_hold_the_scores_of_a_batch(chosen: dict[str, Any], scores: int) -> None:

@@ -61,7 +61,7 @@ class RecBole:
 
 def is_there() -> bool:
     """Whether there is an environment with RecBole; says how to make one when there is not."""
-    if PYTHON.exists():
+    if (PYTHON.parents[1] / ".made").exists():
         return True
     print("without RecBole: `make bench-recbole` makes the environment it needs", file=sys.stderr)
     return False

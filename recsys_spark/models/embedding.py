@@ -13,6 +13,7 @@ from recsys_spark.kernels.pooling import SHORTEST, unit_rows
 from recsys_spark.kernels.scoring import score_pairs, score_top_k
 from recsys_spark.models.backend import keras, ops, tf
 
+_PAIRS_AT_ONCE = 2**16
 _STEPS_AT_ONCE = 16  # between two of which Python has its turn, which takes as long as a small step
 
 Tensor = Any
@@ -109,12 +110,18 @@ class EmbeddingModel(keras.Model):  # type: ignore[misc]
         """The k best items of some users (q,) without those in `seen`, (q, k), best first; -1 where there are fewer."""
         return score_top_k(*self.ranking_vectors(user_idx), seen, k).indices
 
-    def score_pairs(self, user_idx: NDArray[np.intp], item_idx: NDArray[np.intp]) -> NDArray[np.float32]:
-        """Scores of pairs, (p,); memory: their vectors, 8 x d bytes each."""
+    def score_pairs(self, user_idx: NDArray[Any], item_idx: NDArray[Any]) -> NDArray[np.float32]:
+        """Scores of pairs, (p,); memory: the vectors of both sides."""
         (users, user_biases), (items, item_biases) = self.read_users(), self.items.read()
-        biases = user_biases[user_idx] + item_biases[item_idx] + self.offset.numpy()
-        scores: NDArray[np.float32] = score_pairs(users[user_idx], items[item_idx]) + biases
+        scores: NDArray[np.float32] = user_biases[user_idx] + item_biases[item_idx] + self.offset.numpy()
+        for first in range(0, len(scores), _PAIRS_AT_ONCE):
+            chunk = slice(first, first + _PAIRS_AT_ONCE)
+            scores[chunk] += self.score_vectors(users[user_idx[chunk]], items[item_idx[chunk]])
         return scores
+
+    def score_vectors(self, users: NDArray[np.float32], items: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What vectors give to the scores of pairs, (p,), by row of two (p, d)."""
+        return score_pairs(users, items)
 
     def compile(self, objective: Callable[..., Tensor], optimizer: keras.optimizers.Optimizer) -> None:
         """Set what a step minimises, one of `objectives`, and how."""
@@ -130,9 +137,8 @@ class EmbeddingModel(keras.Model):  # type: ignore[misc]
 
     def train_step(self, batch: Batch) -> dict[str, Tensor]:
         """One compiled step on a batch of `PairBatches` or `UserBatches`."""
-        _, _, weight = batch
         with tf.GradientTape() as tape:
-            losses, penalties = self._objective(self, batch, self.optimizer.iterations)
+            losses, penalties, weight = self._objective(self, batch, self.optimizer.iterations)
             # The sum, so that the gradient of a row does not shrink as the batch grows.
             loss = ops.sum((losses + penalties) * weight)
         weights = self.trainable_weights

@@ -42,9 +42,7 @@ def save_embeddings(folder: Path, embeddings: Embeddings, settings: ModelSetting
     _keras_model(embeddings).save_weights(folder / WEIGHTS, overwrite=True)
     manifest = {
         "format": FORMAT,
-        "loss": settings.loss,
-        "architecture": settings.architecture,
-        "embedding_dim": embeddings.embedding_dim,
+        **_kind(settings),
         "n_users": embeddings.n_users,
         "n_items": embeddings.n_items,
         "offset": embeddings.offset,
@@ -100,18 +98,17 @@ def load_embeddings(folder: Path) -> Embeddings:
 def load_warm_start(folder: Path, settings: ModelSettings) -> Embeddings | None:
     """A saved model as the start of the next fit, its vectors and biases read from the Keras weights.
 
-    None when it was trained with another loss, architecture or size, which cannot be continued.
+    None when it was trained with another loss, architecture, similarity or size, which cannot be continued, and for
+    `neumf`: how far its hidden layer has been trained is not kept.
 
     Raises:
         RecsysError: as `load_embeddings`, or the weights do not fit the architecture.
     """
     manifest = read_manifest(folder)
-    wanted = {"loss": settings.loss, "embedding_dim": settings.embedding_dim, "architecture": settings.architecture}
-    if {"architecture": "dot", **manifest} | wanted != {"architecture": "dot", **manifest}:
+    known = {"architecture": "dot", "is_cosine": False, **manifest}
+    if settings.architecture == "neumf" or any(known[name] != value for name, value in _kind(settings).items()):
         return None
     embeddings = load_embeddings(folder)
-    if embeddings.hidden is not None and len(embeddings.hidden.output) != settings.hidden_units:
-        return None
     model = _keras_model(embeddings, is_filled=False)
     try:
         model.load_weights(folder / WEIGHTS)
@@ -124,8 +121,17 @@ def load_warm_start(folder: Path, settings: ModelSettings) -> Embeddings | None:
         item_vectors=model.items.vectors.numpy(),
         item_biases=model.items.biases.numpy(),
         offset=float(model.offset.numpy()),
-        hidden=model.hidden if embeddings.hidden is not None else None,
     )
+
+
+def _kind(settings: ModelSettings) -> dict[str, Any]:
+    """What two fits must have in common for one to continue the other."""
+    return {
+        "loss": settings.loss,
+        "architecture": settings.architecture,
+        "is_cosine": settings.is_cosine,
+        "embedding_dim": settings.embedding_dim,
+    }
 
 
 def _keras_model(embeddings: Embeddings, is_filled: bool = True) -> Any:

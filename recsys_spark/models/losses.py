@@ -1,6 +1,6 @@
 """Losses: from the scores of a batch to one loss a pair.
 
-A new loss is a function here and its name in `PAIR_LOSSES` or in `training`, and in `ModelSettings.loss`.
+A new loss is a function here and its name in `PAIR_LOSSES` or in `objectives.build_objective`, and in `sections`.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _mean_of_negatives(losses: Tensor, scores: Scores) -> Tensor:
 
 @dataclass(frozen=True)
 class PairLoss:
-    """A loss and what it needs: sampled negatives, or the mean rating as the offset of every score."""
+    """A loss, and whether it needs sampled negatives."""
 
     function: Callable[[Scores], Tensor]
     needs_negatives: bool

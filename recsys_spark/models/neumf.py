@@ -53,10 +53,9 @@ class NeumfModel(EmbeddingModel):
         units = ops.relu(of_users + of_items + layer.biases)
         return super().score(users, items) + ops.sum(units * layer.output, axis=-1)
 
-    def score_pairs(self, user_idx: NDArray[np.intp], item_idx: NDArray[np.intp]) -> NDArray[np.float32]:
+    def score_vectors(self, users: NDArray[np.float32], items: NDArray[np.float32]) -> NDArray[np.float32]:
         """As in `EmbeddingModel`."""
-        users, items = self.users.vectors.numpy()[user_idx], self.items.vectors.numpy()[item_idx]
-        scores: NDArray[np.float32] = super().score_pairs(user_idx, item_idx) + hidden_scores(users, items, self.hidden)
+        scores: NDArray[np.float32] = super().score_vectors(users, items) + hidden_scores(users, items, self.hidden)
         return scores
 
     def best_items(self, user_idx: NDArray[np.intp], seen: IndexLists, k: int) -> NDArray[np.intp]:

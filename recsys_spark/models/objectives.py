@@ -29,9 +29,9 @@ class PairObjective:
     sampler: NegativeSampler | None
     l2: float
 
-    def __call__(self, model: EmbeddingModel, batch: Batch, step: Tensor) -> tuple[Tensor, Tensor]:
-        """Losses and penalties, (b,), of a batch of `PairBatches` at a training step."""
-        (user_idx, item_idx), rating, _ = batch
+    def __call__(self, model: EmbeddingModel, batch: Batch, step: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Losses, penalties and weights, (b,), of a batch of `PairBatches` at a training step."""
+        (user_idx, item_idx), rating, weight = batch
         users, positives = model.users(user_idx), model.items(item_idx)
         penalty = _squared_length(users) + _squared_length(positives)
         negative = is_negative = None
@@ -42,7 +42,7 @@ class PairObjective:
             is_negative = ops.cast(is_negative, "float32")
             penalty += ops.mean(_squared_length(negatives), axis=-1)
         scores = Scores(model.score(users, positives), negative, is_negative, rating)
-        return self.loss.function(scores), self.l2 * penalty
+        return self.loss.function(scores), self.l2 * penalty, weight
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ class UserObjective:
     negatives: SharedNegatives | AllItems
     l2: float
 
-    def __call__(self, model: EmbeddingModel, batch: Batch, step: Tensor) -> tuple[Tensor, Tensor]:
-        """Losses and penalties, (b,), of a batch of `UserBatches` at a training step."""
-        inputs, _, _ = batch
+    def __call__(self, model: EmbeddingModel, batch: Batch, step: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Losses, penalties and weights, (b,), of a batch of `UserBatches` at a training step."""
+        inputs, _, weight = batch
         _, rows, item_idx = inputs
         shared = self.negatives.choose(inputs, step)
         users, wanted = model.encode_users(batch, step)
@@ -69,15 +69,16 @@ class UserObjective:
             shared.log_expected,
         )
         penalty = _squared_length(own) + _squared_length(positives) + ops.mean(_squared_length(negatives))
-        return self.loss(scores) * wanted, self.l2 * penalty * wanted
+        return self.loss(scores), self.l2 * penalty, weight * wanted
 
 
 def build_objective(pairs: TrainingPairs, settings: ModelSettings, seed: int) -> PairObjective | UserObjective:
     """What a loss of pairs, or of users with their pairs, minimises over the trained pairs."""
+    if settings.loss == "mse":
+        return PairObjective(PAIR_LOSSES["mse"], None, settings.l2_penalty)
     sampler = ItemSampler(pairs.item_counts(), settings.popularity_exponent, seed)
     if not settings.is_trained_by_user:
-        loss = PAIR_LOSSES[settings.loss]
-        negatives = NegativeSampler(pairs, settings.sampled_negatives, sampler) if loss.needs_negatives else None
+        loss, negatives = PAIR_LOSSES[settings.loss], NegativeSampler(pairs, settings.sampled_negatives, sampler)
         return PairObjective(loss, negatives, settings.l2_penalty)
     if settings.loss == "softmax":
         shared: AllItems | SharedNegatives = AllItems(pairs.n_items)

@@ -14,12 +14,11 @@ from recsys_spark.kernels.similarity import Similarity, ratings_of_neighbors
 from recsys_spark.models.backend import keras
 from recsys_spark.models.batches import round_up
 from recsys_spark.models.interactions import TrainingPairs
-from recsys_spark.sections import NeighborSettings
+from recsys_spark.sections import SIMILARITY_BATCH_USERS, NeighborSettings
 
 Places = NDArray[np.int32]
 
 FOLDS = 5
-BATCH_USERS = 256
 
 
 class Neighborhoods(NamedTuple):
@@ -87,7 +86,9 @@ class ReconstructionBatches(keras.utils.PyDataset):  # type: ignore[misc]
     grows, because each new one is compiled.
     """
 
-    def __init__(self, rows: CsrRows, search: NearestUsers, seed: int, batch_users: int = BATCH_USERS) -> None:
+    def __init__(
+        self, rows: CsrRows, search: NearestUsers, seed: int, batch_users: int = SIMILARITY_BATCH_USERS
+    ) -> None:
         super().__init__(workers=1)
         self._rows, self._search, self._seed = rows, search, seed
         self._sums = np.bincount(np.repeat(np.arange(rows.n_rows), np.diff(rows.indptr)), rows.values, rows.n_rows)

@@ -131,6 +131,10 @@ def _rows(tower: EmbeddingTower, read: tuple[Floats, Floats], optimizer: Rowwise
     for column, weight in enumerate((tower.vectors, tower.biases)):
         if optimizer is not None and weight.trainable:
             squares[:, column] = optimizer.squares_of(weight).numpy()
+    if tower.is_unit:
+        # Kept at length one, a vector has gradients so much larger, and turns so much further by them.
+        vectors = tower.vectors.numpy()
+        squares[:, 0] *= np.square(np.einsum("rd,rd->r", vectors, vectors))
     return Rows(*read, squares)
 
 

@@ -66,8 +66,9 @@ def fit_embeddings(
     a validation NDCG@10 (of `mse`: error of the ratings) that is better by .0003, and keeps the best epoch; without, it
     runs `epochs` or else `settings.epochs`.
     A validation slice that holds no trained user counts as none. `warm_start` holds the embeddings of an earlier fit
-    with the same loss and latent size; users and items it does not know start afresh. With `checkpoints`, training
-    goes on from the newest one of the same fit, to the same bits as without a break; `on_epoch` hears of later epochs.
+    with the same loss, similarity and latent size (not of `neumf`); users and items it does not know start afresh. With
+    `checkpoints`, training goes on from the newest one of the same fit, to the same bits as without a break; `on_epoch`
+    hears of later epochs.
 
     Raises:
         NothingToTrainError: no pairs are left after `min_*_interactions`.
@@ -130,15 +131,15 @@ def build_model(
     """Compile a model of the trained part, at its start, and the batches it learns from, of `first_epoch` on."""
     pairs, l2 = part.pairs, settings.l2_penalty
     sizes = pairs.n_users, pairs.n_items, settings.embedding_dim
+    if settings.loss == "spectral":
+        return _spectral_model(part, settings, seed, warm_start), StepNumbers(1)
     start = _spectral_start(part, settings, seed) if settings.starts_from_spectrum and warm_start is None else None
     if settings.loss == "ials":
         solver = AlternatingModel(*sizes)
         solver.compile(WholeDataLoss(settings.unobserved_weight or balanced_weight(pairs), l2), pairs)
         start_tables(solver, part, seed, warm_start, start)
         return solver, StepNumbers(2)
-    if settings.loss == "spectral":
-        return _spectral_model(part, settings, seed, warm_start), StepNumbers(1)
-    model = _embedding_model(pairs, settings, seed, warm_start)
+    model = _embedding_model(pairs, settings, seed)
     model.compile(build_objective(pairs, settings, seed), RowwiseAdagrad(settings.learning_rate))
     if settings.loss == "mse":
         model.offset.assign(pairs.rating.mean())
@@ -147,17 +148,14 @@ def build_model(
     return model, batches(pairs, settings.pairs_in_batch, seed, first_epoch)
 
 
-def _embedding_model(
-    pairs: TrainingPairs, settings: ModelSettings, seed: int, warm_start: Embeddings | None
-) -> EmbeddingModel:
+def _embedding_model(pairs: TrainingPairs, settings: ModelSettings, seed: int) -> EmbeddingModel:
     sizes = pairs.n_users, pairs.n_items, settings.embedding_dim
     if settings.architecture == "dot":
         return EmbeddingModel(*sizes, settings.is_cosine)
     if settings.architecture == "two_tower":
         return TwoTowerModel(pairs, settings.embedding_dim, settings.is_cosine, settings.own_embedding, seed)
     model = NeumfModel(*sizes, settings.hidden_units)
-    known = warm_start.hidden if warm_start is not None else None
-    model.hidden = known or random_layer(settings.hidden_units, settings.embedding_dim, seed)
+    model.hidden = random_layer(settings.hidden_units, settings.embedding_dim, seed)
     return model
 
 

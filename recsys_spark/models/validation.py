@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys_spark.kernels.csr import IndexLists
+from recsys_spark.kernels.fold_in import places_of
 from recsys_spark.kernels.scoring import score_top_k
 from recsys_spark.metrics.ranking import hits_matrix, ranking_metrics
 from recsys_spark.models.interactions import TrainedPart, TrainingPairs
@@ -18,10 +20,8 @@ _METRIC = f"ndcg@{K}"
 BestItems = Callable[[NDArray[np.intp], IndexLists, int], NDArray[np.intp]]
 """Of users (q,), without the items they have seen, the k best: `EmbeddingModel.best_items`."""
 
-ScorePairs = Callable[[NDArray[np.intp], NDArray[np.intp]], NDArray[np.float32]]
+ScorePairs = Callable[[NDArray[Any], NDArray[Any]], NDArray[np.float32]]
 """Of users (p,) with one item each: `EmbeddingModel.score_pairs`."""
-
-_PAIRS_AT_ONCE = 2**16
 
 
 class RankingValidation:
@@ -64,7 +64,8 @@ class RatingValidation:
 
     def __init__(self, part: TrainedPart, validation: TrainingPairs) -> None:
         users, items = (
-            _places(known, size) for known, size in ((part.users, validation.n_users), (part.items, validation.n_items))
+            places_of(np.isin(np.arange(size), known))
+            for known, size in ((part.users, validation.n_users), (part.items, validation.n_items))
         )
         is_known = (users[validation.user_idx] >= 0) & (items[validation.item_idx] >= 0)
         self._users, self._items = users[validation.user_idx[is_known]], items[validation.item_idx[is_known]]
@@ -73,18 +74,8 @@ class RatingValidation:
 
     def rmse(self, score_pairs: ScorePairs) -> float:
         """The root of the mean squared error; ratings and scores are of 0-1."""
-        squares = 0.0
-        for first in range(0, self.pairs, _PAIRS_AT_ONCE):
-            chunk = slice(first, first + _PAIRS_AT_ONCE)
-            errors = score_pairs(self._users[chunk], self._items[chunk]).astype(np.float64) - self._ratings[chunk]
-            squares += float(errors @ errors)
-        return float(np.sqrt(squares / self.pairs))
-
-
-def _places(positions: NDArray[np.intp], size: int) -> NDArray[np.intp]:
-    places = np.full(size, -1, np.intp)
-    places[positions] = np.arange(len(positions))
-    return places
+        errors = score_pairs(self._users, self._items) - self._ratings
+        return float(np.sqrt(np.mean(np.square(errors), dtype=np.float64)))
 
 
 def _lists(pairs: TrainingPairs, users: NDArray[np.intp]) -> IndexLists:

@@ -1,6 +1,6 @@
 import json
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,7 @@ import pytest
 from recsys_spark.errors import RecsysError
 from recsys_spark.models.embeddings import Embeddings
 from recsys_spark.models.export import load_embeddings, load_warm_start, read_manifest, save_embeddings
+from recsys_spark.models.neumf import random_layer
 from recsys_spark.sections import ModelSettings
 from tests.models.test_embeddings import random_embeddings, with_untrained
 
@@ -46,9 +47,27 @@ def test_the_manifest_tells_what_the_model_is(saved: Path) -> None:
     assert set(manifest["versions"]) == {"keras", "tensorflow", "numpy"}
 
 
-@pytest.mark.parametrize("other", [{"loss": "bpr"}, {"embedding_dim": 4}])
+@pytest.mark.parametrize("other", [{"loss": "bpr"}, {"embedding_dim": 4}, {"architecture": "neumf"}])
 def test_a_model_of_another_kind_is_no_start(saved: Path, other: dict[str, object]) -> None:
     assert load_warm_start(saved, SETTINGS.model_copy(update=other)) is None
+
+
+def test_cosines_are_no_start_for_dot_products(tmp_path: Path) -> None:
+    cosine = ModelSettings(loss="softmax", embedding_dim=3)
+    save_embeddings(tmp_path, random_embeddings(6, 5, 3), cosine, seed=1, epochs=1)
+    assert load_warm_start(tmp_path, cosine) is not None
+    assert load_warm_start(tmp_path, cosine.model_copy(update={"similarity": "dot"})) is None
+
+
+def test_a_hidden_layer_is_saved_and_is_no_start(tmp_path: Path) -> None:
+    settings = ModelSettings(loss="bce", embedding_dim=3, architecture="neumf", hidden_units=2)
+    wanted = replace(random_embeddings(6, 5, 3), hidden=random_layer(2, 3, seed=0))
+    save_embeddings(tmp_path, wanted, settings, seed=1, epochs=1)
+    found = load_embeddings(tmp_path).hidden
+    assert found is not None
+    for array, saved in zip(found, wanted.hidden or (), strict=True):
+        assert np.array_equal(array, saved)
+    assert load_warm_start(tmp_path, settings) is None
 
 
 def flip_last_byte(path: Path) -> None:

@@ -181,6 +181,22 @@ def test_a_warm_start_needs_fewer_epochs_and_takes_in_new_users_and_items(tiny: 
     assert own_half.mean() > 0.9
 
 
+def test_a_warm_start_of_cosines_goes_on_in_steps_as_large_as_before(
+    tiny: ModelSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # One batch an epoch, nothing sampled and nothing forgotten: what is left of the break are the lengths.
+    monkeypatch.setattr("recsys_spark.models.tables.CARRIED_SQUARES", 1.0)
+    train, _ = split_checkerboard(20, 20)
+    chosen = tiny.model_copy(update={"loss": "softmax", "batch_size": len(train), "temperature": 0.3})
+    before, through = (fit_embeddings(train, chosen, 0, epochs=epochs).embeddings for epochs in (5, 6))
+    warm = fit_embeddings(train, chosen, 0, epochs=1, warm_start=before).embeddings
+    for side in ("user_vectors", "item_vectors"):
+        old, wanted, found = (getattr(embeddings, side) for embeddings in (before, through, warm))
+        steps = [np.linalg.norm(new - old) for new in (wanted, found)]
+        assert np.sum((wanted - old) * (found - old)) > 0.98 * steps[0] * steps[1]
+        assert 0.75 < steps[1] / steps[0] < 1.25
+
+
 def test_a_warm_start_copies_known_rows_and_starts_new_ones() -> None:
     settings = ModelSettings(loss="bpr", embedding_dim=4, learning_rate=1e-12, l2=0)
     before = to_pairs([(0, 0), (1, 1)], 3, 3)  # user 2 and item 2 are known but not trained
