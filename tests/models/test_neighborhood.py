@@ -83,7 +83,12 @@ def test_each_pair_is_reconstructed_once_in_five_epochs_without_the_users_own_ro
     batches = ReconstructionBatches(rows, NearestUsers(rows, NeighborSettings(k=24)), seed=0, batch_users=8)
     reconstructed, seen = np.zeros(len(pairs), int), []
     for _ in range(FOLDS):
-        reconstructed += np.isin(np.arange(len(pairs)), np.flatnonzero(batches._fold_of == len(seen)))
+        chosen = set(batches._users.tolist())
+        handed_out = [(user, item) for user in chosen for item in batches._targets.indices[
+            batches._targets.indptr[user] : batches._targets.indptr[user + 1]
+        ]]  # fmt: skip
+        keys = [user * pairs.n_items + int(item) for user, item in handed_out]
+        reconstructed += np.isin(pairs.user_idx.astype(int) * pairs.n_items + pairs.item_idx, keys)
         near, users = batches._near.neighbors, np.arange(pairs.n_users)
         assert not (near == users[:, None]).any()
         assert (np.sort(near, axis=1) == [np.delete(users, user) for user in users]).all(), "all others, with k = 24"
