@@ -108,7 +108,8 @@ $(RECBOLE)/.made: benchmarks/peers/recbole.txt
 	[ -n "$$python" ] || { echo "RecBole needs Python 3.11, which was not found" >&2; exit 1; }; \
 	[ -x $(RECBOLE)/bin/python ] || $$python -m venv $(RECBOLE)
 	@echo "Installing RecBole and PyTorch into $(RECBOLE), about 2 GB."
-	@$(RECBOLE)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+	@$(RECBOLE)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@$(RECBOLE)/bin/python -W ignore -c 'import recbole.model.general_recommender'
 	@touch $@
 
 $(VENV)/.bench: requirements/bench.txt | $(VENV)/.dev
