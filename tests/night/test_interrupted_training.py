@@ -34,7 +34,7 @@ def test_the_resumed_night_is_the_same_as_an_undisturbed_one(
 ) -> None:
     monkeypatch.setattr("recsys_spark.models.checkpoints.SHARE_OF_TIME", 1e9)
     reported: list[tuple[str, int]] = []
-    make_reporter = learning._reporter
+    make_reporter = learning.epoch_reporter
 
     def reporter(title: str, epochs: int) -> Callable[[EpochLog], None]:
         report = make_reporter(title, epochs)
@@ -47,7 +47,7 @@ def test_the_resumed_night_is_the_same_as_an_undisturbed_one(
 
         return stop
 
-    monkeypatch.setattr(learning, "_reporter", reporter)
+    monkeypatch.setattr(learning, "epoch_reporter", reporter)
     workspace = night(undisturbed.spark, tmp_path)
     failed = workspace.cli("run", "--run-date", FIRST_DAY)
     assert failed.code == 1
