@@ -135,7 +135,8 @@ def driver_bytes_of_training(model: ModelSettings, workload: Workload) -> int:
     drawing = 21 * users if trained < users else 0
     if model.is_closed_form:
         return int(36 * pairs) + 3 * table + drawing
-    return int(48 * pairs) + 4 * table + drawing + _bytes_of_shared_negatives(model, workload)
+    a_pair = 60 if model.is_trained_by_user else 48  # singular vectors to start from need the matrix
+    return int(a_pair * pairs) + 4 * table + drawing + _bytes_of_shared_negatives(model, workload)
 
 
 def _bytes_of_shared_negatives(model: ModelSettings, workload: Workload) -> int:
