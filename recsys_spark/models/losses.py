@@ -52,14 +52,6 @@ def _mean_of_negatives(losses: Tensor, scores: Scores) -> Tensor:
 
 
 @dataclass(frozen=True)
-class PairLoss:
-    """A loss, and whether it needs sampled negatives."""
-
-    function: Callable[[Scores], Tensor]
-    needs_negatives: bool
-
-
-@dataclass(frozen=True)
 class SharedScores:
     """What a loss sees of b pairs of u users, against k items that all of them share.
 
@@ -93,8 +85,4 @@ def cosine_contrastive(scores: SharedScores, margin: float, negative_weight: flo
     return 1.0 - scores.positive + negative_weight * ops.take(mean, scores.rows)
 
 
-PAIR_LOSSES = {
-    "mse": PairLoss(mse, needs_negatives=False),
-    "bpr": PairLoss(bpr, needs_negatives=True),
-    "bce": PairLoss(bce, needs_negatives=True),
-}
+PAIR_LOSSES: dict[str, Callable[[Scores], Tensor]] = {"mse": mse, "bpr": bpr, "bce": bce}

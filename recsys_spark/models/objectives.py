@@ -14,7 +14,7 @@ from typing import Any
 from recsys_spark.models.backend import ops
 from recsys_spark.models.embedding import Batch, EmbeddingModel, Encoded
 from recsys_spark.models.interactions import TrainingPairs
-from recsys_spark.models.losses import PAIR_LOSSES, PairLoss, Scores, SharedScores, cosine_contrastive, softmax
+from recsys_spark.models.losses import PAIR_LOSSES, Scores, SharedScores, cosine_contrastive, softmax
 from recsys_spark.models.negatives import AllItems, ItemSampler, NegativeSampler, SharedNegatives
 from recsys_spark.sections import ModelSettings
 
@@ -25,7 +25,7 @@ Tensor = Any
 class PairObjective:
     """Each pair of a batch on its own, beside negatives drawn for it."""
 
-    loss: PairLoss
+    loss: Callable[[Scores], Tensor]
     sampler: NegativeSampler | None
     l2: float
 
@@ -42,7 +42,7 @@ class PairObjective:
             is_negative = ops.cast(is_negative, "float32")
             penalty += ops.mean(_squared_length(negatives), axis=-1)
         scores = Scores(model.score(users, positives), negative, is_negative, rating)
-        return self.loss.function(scores), self.l2 * penalty, weight
+        return self.loss(scores), self.l2 * penalty, weight
 
 
 @dataclass(frozen=True)

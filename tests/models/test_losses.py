@@ -33,7 +33,7 @@ EXPECTED = {
 
 @pytest.mark.parametrize("name", sorted(PAIR_LOSSES))
 def test_loss_equals_its_formula(name: str) -> None:
-    assert np.asarray(PAIR_LOSSES[name].function(SCORES)) == pytest.approx(EXPECTED[name], rel=1e-6)
+    assert np.asarray(PAIR_LOSSES[name](SCORES)) == pytest.approx(EXPECTED[name], rel=1e-6)
 
 
 # Four pairs of two users, and three items that both share; the second user has one true negative among them.
