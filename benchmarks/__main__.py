@@ -21,6 +21,7 @@ NAMES = (
     "warm_start",
     "training_memory",
     "rating_error",
+    "item_features",
 )
 
 

@@ -21,7 +21,7 @@ from benchmarks.synthetic import Case, Seconds
 from benchmarks.time_to_quality import seconds_to
 from recsys_spark.kernels.csr import IndexLists
 from recsys_spark.kernels.scoring import score_top_k
-from recsys_spark.models.batches import PairBatches
+from recsys_spark.models.batches import PairBatches, StepGroups
 from recsys_spark.models.interactions import TrainedPart, select_trained
 from recsys_spark.models.training import build_model
 from recsys_spark.models.validation import BestItems, RankingValidation
@@ -54,12 +54,11 @@ class ProjectBpr:
         self._model, _ = build_model(part, BPR, 0, None)
 
     def train(self, steps: int | None = None) -> Epoch:
-        """An epoch, or the first steps of one."""
-        batches, seconds = PairBatches(self._pairs, BPR.pairs_in_batch, 0, self._epoch), Seconds()
-        fit = self._model.fit(batches, steps_per_epoch=steps, verbose=0, shuffle=False, callbacks=[seconds])
+        """An epoch, whatever the steps."""
+        batches, seconds = StepGroups(PairBatches(self._pairs, BPR.pairs_in_batch, 0, self._epoch)), Seconds()
+        fit = self._model.fit(batches, verbose=0, shuffle=False, callbacks=[seconds])
         self._epoch += 1
-        positives = min((steps or len(batches)) * BPR.pairs_in_batch, len(self._pairs))
-        return Epoch(seconds.each[0], positives, fit.history["loss"][0])
+        return Epoch(seconds.each[0], len(self._pairs), fit.history["loss"][0])
 
     def vectors(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Of users and items, biases among them."""
@@ -76,7 +75,7 @@ def run_pairwise(case: PairwiseCase, rounds: int) -> None:
     with bpr_contenders(part) as contenders:
         epochs: dict[str, list[Epoch]] = {name: [] for name in contenders}
         for _, (name, contender) in itertools.product(range(rounds + 1), contenders.items()):
-            epochs[name].append(contender.train(None if name == PROJECT else case.peer_steps))
+            epochs[name].append(contender.train(case.peer_steps))
     report_epochs(case, epochs)
 
 

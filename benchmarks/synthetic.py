@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,18 @@ class Case:
         keys = np.unique(np.repeat(np.arange(self.users), lengths) * self.items + drawn.clip(0, self.items - 1))
         users, items = (part.astype(np.int32) for part in np.divmod(keys, self.items))
         return TrainingPairs(users, items, np.ones(len(keys), np.float32), self.users, self.items)
+
+    def rated(self) -> TrainingPairs:
+        """The same pairs with ratings of 0-1 in steps of a quarter, by tastes of four dimensions, users and items."""
+        pairs, random = self.pairs(), np.random.default_rng(1)
+        (users, of_users), (items, of_items) = (
+            (random.standard_normal((rows, 4), np.float32), random.standard_normal(rows, np.float32))
+            for rows in (self.users, self.items)
+        )
+        liked = np.einsum("pd,pd->p", users[pairs.user_idx], items[pairs.item_idx]) / 2
+        liked += of_users[pairs.user_idx] + of_items[pairs.item_idx]
+        noisy = 0.6 + 0.15 * (liked + random.standard_normal(len(pairs), np.float32))
+        return replace(pairs, rating=(np.rint(4 * noisy.clip(0, 1)) / 4).astype(np.float32))
 
 
 class Seconds(keras.callbacks.Callback):  # type: ignore[misc]

@@ -91,6 +91,9 @@ class Settings(BaseSettings):
             raise ValueError(
                 "model.architecture = 'neumf' predicts pairs and gives no lists: set recommend.model = 'neighbors'"
             )
+        known = set(self.items.attributes) if self.items is not None else set()
+        if unknown := sorted(set(self.model.item_features) - known):
+            raise ValueError(f"model.item_features {unknown} are not among items.attributes, {sorted(known)}")
         if self.neighborhood.enabled:
             self._check_neighborhood()
         return self

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,14 +16,17 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from recsys_spark.audit import Facts
-from recsys_spark.blockwise.blocks import binary_cell
+from recsys_spark.blockwise.blocks import SPLITS, array_of, binary_cell, read_blocks, rows_of, user_positions
 from recsys_spark.blockwise.fold_in import FoldIn, distribute_least_squares, distribute_pooling, fold_in_users
+from recsys_spark.blockwise.user_rows import ROW_COLUMNS
+from recsys_spark.errors import RecsysError
 from recsys_spark.kernels.least_squares import WholeDataLoss
 from recsys_spark.models.alternating import sampled_l2
 from recsys_spark.models.checkpoints import STATE, EpochLog
 from recsys_spark.models.embeddings import Embeddings, popularity_scores
 from recsys_spark.models.export import load_warm_start, save_embeddings
-from recsys_spark.models.interactions import NothingToTrainError, TrainingPairs
+from recsys_spark.models.features import ItemFeatures, find_features
+from recsys_spark.models.interactions import NothingToTrainError, TrainingPairs, make_array
 from recsys_spark.models.training import Fit, fit_embeddings, untrained_fit
 from recsys_spark.progress import report_progress
 from recsys_spark.report.learning_curve import draw_learning_curve
@@ -30,7 +34,6 @@ from recsys_spark.scoring import blocks_of
 from recsys_spark.sections import ModelSettings
 from recsys_spark.storage.errors import StorageError
 from recsys_spark.tables import (
-    INTERACTIONS,
     ITEMS,
     SELECTION_EMBEDDINGS,
     USER_BLOCKS,
@@ -50,7 +53,6 @@ _TABLES: dict[FitName, Table] = {"model": USER_EMBEDDINGS, "selection": SELECTIO
 _FILE_BLOCKS = 256  # a reader of one block reads the footer of its file, which names each
 _SPLITS = ("train", "validation", "test")
 _SEEN: dict[FitName, tuple[str, ...]] = {"model": _SPLITS, "selection": ("train",)}
-_PAIR = ["user_idx", "item_idx", "rating"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,39 +85,53 @@ def sample_users(n_users: int, size: int | None, seed: int) -> UserSample | None
 def read_pairs(
     storage: RunStorage, splits: tuple[str, ...] = _SPLITS, sample: UserSample | None = None
 ) -> TrainingPairs:
-    """The interactions of the given splits, on the driver: 12 bytes a pair, twice that while they are sorted.
+    """The interactions of the given splits, on the driver: 12 bytes a pair, in mapped files of its scratch folder.
 
-    Of a sample, the pairs of its users alone, who have their places in it for positions.
+    Memory: a block of users. Of a sample, the pairs of its users alone, who have their places in it for positions.
     """
-    users, items, ratings = _pair_columns(storage.fetch(INTERACTIONS, storage.scratch), splits, sample)
-    return TrainingPairs(users, items, ratings, sample.size if sample else storage.count(USERS), storage.count(ITEMS))
+    folder = storage.fetch(USER_BLOCKS, storage.scratch)
+    ends: dict[int, int] = {}
+    for first, users, _, _ in _block_pairs(folder, splits, sample):
+        ends[first] = len(users)
+    total = 0
+    for first in sorted(ends):  # files hold their blocks in any order
+        ends[first] = total = total + ends[first]
+    user_idx, item_idx, rating = (
+        make_array(storage.scratch, dtype, total) for dtype in (np.int32, np.int32, np.float32)
+    )
+    for first, users, items, ratings in _block_pairs(folder, splits, sample):
+        place = slice(ends[first] - len(users), ends[first])
+        user_idx[place], item_idx[place], rating[place] = users, items, ratings
+    n_users = sample.size if sample else storage.count(USERS)
+    return TrainingPairs(user_idx, item_idx, rating, n_users, storage.count(ITEMS), storage.scratch)
 
 
-def _pair_columns(folder: Path, splits: tuple[str, ...], sample: UserSample | None) -> list[NDArray[Any]]:
-    """The arrays of the pairs; Arrow's own copy ends with the call."""
-    if sample is not None:
-        chunks: list[list[NDArray[Any]]] = [[], [], []]
-        for users, items, ratings in _scanned(folder, splits):
-            places = sample.places[users]
-            for chunk, array in zip(chunks, (places, items, ratings), strict=True):
-                chunk.append(array[places >= 0])
-        return [np.concatenate(chunk) for chunk in chunks]
-    pairs = ds.dataset(folder, format="parquet").to_table(columns=_PAIR, filter=ds.field("split").isin(splits))
-    return [pairs.column(name).to_numpy() for name in _PAIR]
+def _block_pairs(
+    folder: Path, splits: tuple[str, ...], sample: UserSample | None = None
+) -> Iterator[tuple[int, NDArray[Any], NDArray[Any], NDArray[Any]]]:
+    """The first user of each block of users, and the pairs of its users that are wanted, in their order."""
+    wanted = [SPLITS[split] for split in splits]
+    for block in read_blocks(folder, ROW_COLUMNS):
+        rows = rows_of(block, 0)
+        users = np.repeat(user_positions(block), np.diff(rows.indptr))
+        users = users if sample is None else sample.places[users]
+        is_wanted = np.isin(array_of(block, "splits", np.uint8), wanted) & (users >= 0)
+        yield int(user_positions(block)[0]), users[is_wanted], rows.indices[is_wanted], rows.values[is_wanted]
 
 
-def _scanned(folder: Path, splits: tuple[str, ...]) -> Iterator[list[NDArray[Any]]]:
-    """The arrays of the pairs, some at a time; at least once."""
-    batches = ds.dataset(folder, format="parquet").to_batches(columns=_PAIR, filter=ds.field("split").isin(splits))
-    yield [np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32)]
-    for batch in batches:
-        yield [batch.column(name).to_numpy() for name in _PAIR]
+def read_features(storage: RunStorage, settings: ModelSettings) -> ItemFeatures | None:
+    """What the model is to know of items beside who took them; None for nothing."""
+    if not settings.item_features:
+        return None
+    table = ds.dataset(storage.fetch(ITEMS, storage.scratch), format="parquet").to_table(["item_idx", "attributes"])
+    of_items = table.sort_by("item_idx").column("attributes")
+    return find_features((dict(item.as_py() or ()) for item in of_items), settings.item_features)
 
 
 def _popularity(storage: RunStorage, splits: tuple[str, ...]) -> NDArray[np.float32]:
     """The popularity of the items with all users, (items,)."""
     counts = np.zeros(storage.count(ITEMS), np.int64)
-    for _, items, _ in _scanned(storage.fetch(INTERACTIONS, storage.scratch), splits):
+    for _, _, items, _ in _block_pairs(storage.fetch(USER_BLOCKS, storage.scratch), splits):
         counts += np.bincount(items, minlength=len(counts))
     return popularity_scores(counts)
 
@@ -183,6 +199,8 @@ def fit_selection(storage: RunStorage, settings: Settings, start: Embeddings | N
             warm_start=start,
             on_epoch=epoch_reporter("selection", settings.model.epochs),
             checkpoints=RunCheckpoints(storage, "selection"),
+            log_folder=_log_folder(storage, settings.model, "selection"),
+            item_features=read_features(storage, settings.model),
         )
     except NothingToTrainError:
         return untrained_fit(train, settings.model)
@@ -200,7 +218,22 @@ def fit_everything(
         warm_start=start,
         on_epoch=epoch_reporter("refit", epochs),
         checkpoints=RunCheckpoints(storage, "model"),
+        log_folder=_log_folder(storage, settings.model, "model"),
+        item_features=read_features(storage, settings.model),
     )
+
+
+def _log_folder(storage: RunStorage, settings: ModelSettings, fit: FitName) -> Path | None:
+    """Where TensorBoard's logs of a fit go; None without them.
+
+    Raises:
+        RecsysError: they are wanted, and TensorBoard is not installed.
+    """
+    if settings.tensorboard is None:
+        return None
+    if find_spec("tensorboard") is None:
+        raise RecsysError("model.tensorboard needs the package tensorboard: pip install 'recsys-spark[tensorboard]'")
+    return Path(settings.tensorboard) / f"{storage.run.run_date}-{storage.run.run_id}" / fit
 
 
 def keep_fit(storage: RunStorage, settings: Settings, name: FitName, fit: Fit, sample: UserSample | None) -> None:

@@ -139,6 +139,11 @@ def driver_bytes_of_training(model: ModelSettings, workload: Workload) -> int:
     return int(a_pair * pairs) + 4 * table + drawing + _bytes_of_shared_negatives(model, workload)
 
 
+def mapped_bytes_of_training(workload: Workload) -> int:
+    """Local disk of the driver for pairs that are mapped while it trains: as they are, and without the untrained."""
+    return 24 * workload.interactions
+
+
 def _bytes_of_shared_negatives(model: ModelSettings, workload: Workload) -> int:
     """Of the scores of a batch's users with its negatives; users differ, so that some batches hold twice the mean."""
     if not model.is_trained_by_user:

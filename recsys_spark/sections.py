@@ -222,6 +222,11 @@ class ModelSettings(Section):
     own_embedding: bool = Field(
         False, description="Users have embeddings of their own, too, added to those of their items (`two_tower`)."
     )
+    item_features: tuple[str, ...] = Field(
+        (),
+        description="Attributes of `[items]` whose values, split at `|`, `;` and `,`, have vectors that are added to "
+        "those of their items (`two_tower`).",
+    )
     hidden_units: int = Field(32, ge=1, le=1024, description="Size of the hidden layer (`neumf`).")
     embedding_dim: int = Field(64, ge=1, le=4096, description="Latent size of users and items.")
     epochs: int = Field(60, ge=1, description="Most epochs; early stopping usually ends before.")
@@ -303,6 +308,16 @@ class ModelSettings(Section):
         "which then need a third of the epochs.",
     )
     warm_start: bool = Field(True, description="Start from the embeddings of the run before when there is one.")
+    mixed_precision: bool = Field(
+        False,
+        description="Multiply matrices in bfloat16, on GPUs and processors that do so faster (losses over shared "
+        "negatives, and `neumf`); vectors and sums stay float32.",
+    )
+    tensorboard: SourcePath | None = Field(
+        None,
+        description="Local folder for logs of the training, one folder in it a run, that `tensorboard --logdir` shows; "
+        "needs the package `tensorboard`.",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -320,6 +335,8 @@ class ModelSettings(Section):
             raise ValueError(f"architecture 'two_tower' needs loss {_either(_OF_USERS)}, got {self.loss!r}")
         if self.own_embedding and self.architecture != "two_tower":
             raise ValueError(f"own_embedding needs architecture 'two_tower', got {self.architecture!r}")
+        if self.item_features and self.architecture != "two_tower":
+            raise ValueError(f"item_features needs architecture 'two_tower', got {self.architecture!r}")
         if self.architecture == "neumf" and self.loss not in _OF_PAIRS:
             raise ValueError(f"architecture 'neumf' needs loss {_either(_OF_PAIRS)}, got {self.loss!r}")
         if self.in_batch_negatives and self.loss not in _SHARED_NEGATIVES:
@@ -368,6 +385,11 @@ class ModelSettings(Section):
     def sampled_negatives(self) -> int:
         """The number of negatives in force."""
         return self.negatives or (1024 if self.is_trained_by_user else 4)
+
+    @property
+    def product_dtype(self) -> str:
+        """In what matrices are multiplied."""
+        return "bfloat16" if self.mixed_precision else "float32"
 
     @property
     def softmax_temperature(self) -> float:

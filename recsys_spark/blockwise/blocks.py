@@ -15,6 +15,7 @@ from recsys_spark.blockwise.plan import Block
 from recsys_spark.kernels.csr import CsrRows, IndexLists
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
+SPLITS = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
 
 
 def array_of(block: Block, column: str, dtype: Any) -> NDArray[Any]:

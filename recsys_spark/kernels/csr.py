@@ -120,6 +120,38 @@ def joined_rows(parts: Sequence[CsrRows]) -> CsrRows:
     return CsrRows(indptr, indices, values, parts[0].n_columns)
 
 
+def rows_of_ones(lists: IndexLists, n_columns: int) -> CsrRows:
+    """Rows whose stored values are all 1, which take no memory: a view of a single one. Columns are int32."""
+    return CsrRows(lists.indptr, lists.indices, np.broadcast_to(np.float32(1), lists.indices.shape), n_columns)
+
+
+def transpose_lists(lists: IndexLists, n_columns: int, transposed: NDArray[np.int32] | None = None) -> IndexLists:
+    """For each of the columns its rows, ascending, int32; into `transposed`, (positions,), when given.
+
+    Memory: 4 bytes a position, 16 a column.
+    """
+    indices = kernel_input(lists.indices, np.int32)
+    indptr = np.zeros(n_columns + 1, np.int64)
+    rows = np.empty(indices.size, np.int32) if transposed is None else transposed
+    _transpose(kernel_input(lists.indptr, np.int64), indices, indptr, rows)
+    return IndexLists(indptr, rows)
+
+
+@compiled
+def _transpose(
+    indptr: NDArray[np.int64], indices: NDArray[np.int32], starts: NDArray[np.int64], rows: NDArray[np.int32]
+) -> None:
+    for entry in range(indices.size):
+        starts[indices[entry] + 1] += 1
+    for column in range(starts.size - 1):
+        starts[column + 1] += starts[column]
+    places = starts[:-1].copy()
+    for row in range(indptr.size - 1):
+        for entry in range(indptr[row], indptr[row + 1]):
+            rows[places[indices[entry]]] = row
+            places[indices[entry]] += 1
+
+
 def require_valid_columns(rows: CsrRows, role: str) -> None:
     """Raise ValueError naming the first row whose columns are not ascending within 0 to `n_columns`.
 

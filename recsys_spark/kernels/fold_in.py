@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_spark.kernels.csr import CsrRows
+from recsys_spark.kernels.csr import CsrRows, IndexLists, rows_of_ones
 from recsys_spark.kernels.least_squares import FixedSide, WholeDataLoss, solve_rows
 from recsys_spark.kernels.pooling import pool_rows
 from recsys_spark.kernels.similarity import embed_behavior
@@ -24,7 +24,7 @@ def rows_among(rows: CsrRows, places: NDArray[np.int32], n_places: int, least_en
     lengths = np.diff(known.indptr)
     known = known.select(np.repeat(lengths >= least_entries, lengths))
     columns = np.ascontiguousarray(places[known.indices])
-    return CsrRows(known.indptr, columns, np.ones(known.nnz, np.float32), n_places)
+    return rows_of_ones(IndexLists(known.indptr, columns), n_places)
 
 
 def fold_in_rows(

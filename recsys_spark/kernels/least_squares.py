@@ -95,7 +95,8 @@ def solve_rows(
     With `start`, (rows, d), rows of 16 to 1,024 entries are not solved but brought nearer, from their vector there, by
     three steps of conjugate gradient, which takes a fraction of the time. Rows without entries get zeros. A row's
     vector depends on nothing but the row, its start and the fixed side: not on the rows beside it or the threads.
-    Memory: 4 bytes a row and dimension and an entry, and for each thread 4 (d + 1024) d + 16 d^2.
+    Memory: 4 bytes a row and dimension and, unless all weights are a view of one (`rows_of_ones`), an entry; for each
+    thread 4 (d + 1024) d + 16 d^2.
 
     Raises:
         ValueError: columns out of range, weights below 0, penalties that are not above 0, a start of another shape.
@@ -105,24 +106,31 @@ def solve_rows(
         raise ValueError(f"rows have {rows.n_columns} columns, the fixed side {len(fixed.turned)} vectors")
     if penalties.shape != (rows.n_rows,) or not (penalties > 0).all():
         raise ValueError(f"penalties must be above 0 and of shape ({rows.n_rows},), got {penalties.shape}")
-    if rows.nnz and not rows.values.min() >= 0:
+    if rows.nnz and not _weights(rows).min() >= 0:
         raise ValueError(f"weights must be 0 or above, got {rows.values.min()}")
     solved = np.zeros((rows.n_rows, fixed.turned.shape[1]), np.float32)
     if start is not None and start.shape != solved.shape:
         raise ValueError(f"start must be of shape {solved.shape}, got {start.shape}")
     shares = np.zeros(rows.n_rows)
     arrays = (kernel_input(rows.indptr, np.int64), kernel_input(rows.indices, np.int32))
-    values, vectors = kernel_input(np.sqrt(rows.values), np.float32), kernel_input(fixed.turned, np.float32)
+    roots, vectors = kernel_input(np.sqrt(_weights(rows)), np.float32), kernel_input(fixed.turned, np.float32)
     diagonal = kernel_input(unobserved_weight * fixed.diagonal, np.float32)
     lowest, axes = kernel_input(penalties, np.float32), kernel_input(fixed.axes.T, np.float32)
     origins = kernel_input(np.zeros((0, solved.shape[1])) if start is None else start, np.float32)
 
     def solve(first: int) -> None:
-        _solve(*arrays, values, vectors, diagonal, axes, lowest, origins, first, first + ROWS_OF_A_TASK, solved, shares)
+        _solve(*arrays, roots, vectors, diagonal, axes, lowest, origins, first, first + ROWS_OF_A_TASK, solved, shares)
 
     with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
         list(pool.map(solve, range(0, rows.n_rows, ROWS_OF_A_TASK)))
     return solved, shares
+
+
+def _weights(rows: CsrRows) -> Floats:
+    """Those of all entries, or when they are all a view of one, of the longest row."""
+    if rows.nnz == 0 or rows.values.strides != (0,):
+        return rows.values
+    return np.full(int(np.diff(rows.indptr).max()), rows.values[0], np.float32)
 
 
 @compiled
@@ -145,7 +153,9 @@ def _solve(
     matrix, own_diagonal = np.empty((dims, dims), np.float32), np.empty(dims, np.float32)
     solution, inverses = np.empty(dims, np.float32), np.empty(dims, np.float32)
     for row in range(first, end):
-        columns, targets = indices[indptr[row] : indptr[row + 1]], roots[indptr[row] : indptr[row + 1]]
+        columns = indices[indptr[row] : indptr[row + 1]]
+        start_of_roots = indptr[row] if roots.size == indices.size else 0  # else all rows have the same
+        targets = roots[start_of_roots : start_of_roots + columns.size]
         for dimension in range(dims):
             own_diagonal[dimension] = diagonal[dimension] + penalties[row]
             inverses[dimension] = np.float32(1.0) / own_diagonal[dimension]

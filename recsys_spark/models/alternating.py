@@ -6,9 +6,8 @@ import os
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 
-from recsys_spark.kernels.csr import CsrRows
+from recsys_spark.kernels.csr import IndexLists, rows_of_ones, transpose_lists
 from recsys_spark.kernels.least_squares import WholeDataLoss, fixed_side, solve_rows
 from recsys_spark.models.closed_form import ClosedFormModel
 from recsys_spark.models.interactions import TrainingPairs
@@ -43,30 +42,25 @@ class AlternatingModel(ClosedFormModel):
     advice = "raise model.l2"
 
     def compile(self, loss: WholeDataLoss, pairs: TrainingPairs) -> None:  # type: ignore[override]
-        """Set what a pass minimises, and over which pairs; 20 bytes a pair beside them."""
+        """Set what a pass minimises, and over which pairs; 4 bytes a pair beside them."""
         self.compile_without_optimizer()
         self.minimised = loss
         self._sides = {USERS: (self.users, self.items), ITEMS: (self.items, self.users)}
-        by_user = CsrRows(pairs.indptr(), pairs.item_idx, np.ones(len(pairs), np.float32), pairs.n_items)
-        self._rows = {USERS: by_user, ITEMS: transposed(by_user)}
+        by_user = IndexLists(pairs.indptr(), pairs.item_idx)
+        by_item = transpose_lists(by_user, pairs.n_items, pairs.make_array(np.int32, len(pairs)))
+        self._rows = {USERS: rows_of_ones(by_user, pairs.n_items), ITEMS: rows_of_ones(by_item, pairs.n_users)}
 
     def train_step(self, batch: Any) -> dict[str, Any]:
         """Solve the side whose step the batch, (1,), numbers; the loss is the mean of both, each with its penalty."""
         side = int(batch[0][0])  # Keras makes a tuple of what a batch is
         (solved, fixed), rows = self._sides[side], self._rows[side]
         penalties = self.minimised.penalties(rows)
-        weight, other = self.minimised.unobserved_weight, fixed_side(fixed.vectors.numpy())
-        vectors, shares = solve_rows(rows, other, weight, penalties, _processors(), solved.vectors.numpy())
-        self.take_over(solved, vectors)
+        weight, other = self.minimised.unobserved_weight, fixed_side(fixed.vectors())
+        vectors, shares = solve_rows(rows, other, weight, penalties, _processors(), solved.vectors())
+        solved.assign(vectors)
         return self.report_loss(float(shares.sum() / rows.nnz))
 
 
 def _processors() -> int:
     """Those that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def transposed(rows: CsrRows) -> CsrRows:
-    """The same entries by column."""
-    matrix = sparse.csr_array((rows.values, rows.indices, rows.indptr), shape=(rows.n_rows, rows.n_columns)).tocsc()
-    return CsrRows(matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32), matrix.data, rows.n_rows)

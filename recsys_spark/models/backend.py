@@ -1,6 +1,8 @@
-"""The one place that imports Keras and TensorFlow, so that it happens quietly.
+"""The one place that imports Keras and what it runs on, so that it happens quietly.
 
-`from recsys_spark.models.backend import keras, ops, tf`; importing the rest of the package stays cheap.
+`from recsys_spark.models.backend import keras, ops, steps`; importing the rest of the package stays cheap. `steps` is
+what Keras has no operation for: sparse gradients of tables, and numbers drawn by seed and step. `KERAS_BACKEND` chooses
+`tensorflow`, the default, or `torch`.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["keras", "ops", "tf"]
+__all__ = ["BACKEND", "keras", "ops", "steps"]
 
 
 @contextmanager
@@ -42,14 +44,14 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+BACKEND = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+if BACKEND not in ("tensorflow", "torch"):
+    raise ImportError(f"KERAS_BACKEND must be 'tensorflow' or 'torch', got {BACKEND!r}")
 with _quiet():
-    # TensorFlow writes about missing GPUs before its log level applies, here and at the first look for devices.
     import keras
-    import tensorflow as tf
     from keras import ops
 
-    tf.config.list_physical_devices()
-
-if keras.backend.backend() != "tensorflow":
-    raise ImportError(f"KERAS_BACKEND must be 'tensorflow', got {keras.backend.backend()!r}")
+    if BACKEND == "tensorflow":
+        from recsys_spark.models import tensorflow_steps as steps
+    else:
+        from recsys_spark.models import torch_steps as steps  # type: ignore[no-redef]

@@ -2,13 +2,46 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys_spark.models.backend import keras
 from recsys_spark.models.interactions import TrainingPairs
 
-Batch = tuple[tuple[NDArray[np.int32], ...], NDArray[np.float32], NDArray[np.float32]]
+Batch = tuple[tuple[NDArray[Any], ...], NDArray[Any], NDArray[Any]]
+
+
+STEPS_AT_ONCE = 16  # between two of which Python has its turn, which takes as long as a small step
+
+
+class StepGroups(keras.utils.PyDataset):  # type: ignore[misc]
+    """Batches of another dataset one after another, in groups of one `size`, at most 16: arrays (s x b,) for (b,).
+
+    The last group is filled up by its last batch at weight 0, from which nothing is learned.
+    """
+
+    def __init__(self, batches: PairBatches | UserBatches) -> None:
+        super().__init__(workers=1)
+        self._batches = batches
+        self.size = -(-len(batches) // len(self))
+
+    def __len__(self) -> int:
+        return -(-len(self._batches) // STEPS_AT_ONCE)
+
+    def __getitem__(self, group: int) -> Batch:
+        first, n_batches = group * self.size, len(self._batches)
+        listed = [self._batches[min(first + place, n_batches - 1)] for place in range(self.size)]
+        # One after another, because Keras wants all but the first dimension to stay as they are in the first epoch.
+        idx = tuple(np.concatenate(arrays) for arrays in zip(*(batch[0] for batch in listed), strict=True))
+        ratings, weights = (np.concatenate([batch[part] for batch in listed]) for part in (1, 2))
+        weights[(n_batches - first) * len(listed[0][2]) :] = 0.0
+        return idx, ratings, weights
+
+    def on_epoch_end(self) -> None:
+        """Shuffle for the next epoch."""
+        self._batches.on_epoch_end()
 
 
 class PairBatches(keras.utils.PyDataset):  # type: ignore[misc]
@@ -49,7 +82,7 @@ class PairBatches(keras.utils.PyDataset):  # type: ignore[misc]
 
 
 class UserBatches(keras.utils.PyDataset):  # type: ignore[misc]
-    """Users with all of their pairs, in an order of users that depends on seed and epoch only; 8 bytes a pair.
+    """Users with all of their pairs, in an order of users that depends on seed and epoch only; 20 bytes a user.
 
     A batch is ((user positions (u,), rows (batch_size,), item positions (batch_size,)), ratings, weights): pair p is of
     the user `rows[p]` of the batch. A user whose pairs do not fit goes on in the next batch. The last batch is filled
@@ -67,25 +100,35 @@ class UserBatches(keras.utils.PyDataset):  # type: ignore[misc]
 
     def _shuffle(self) -> None:
         users = np.random.default_rng([self._seed, self._epoch]).permutation(self._pairs.n_users).astype(np.int32)
-        lengths = np.diff(self._starts)[users]
-        moves = (self._starts[users] - (np.cumsum(lengths) - lengths)).astype(np.int32)
-        self._users = users
-        self._turns = np.repeat(np.arange(len(users), dtype=np.int32), lengths)  # of the pairs, in their new order
-        self._order = np.repeat(moves, lengths)
-        self._order += np.arange(len(self._pairs), dtype=np.int32)
+        self._users = users[np.diff(self._starts)[users] > 0]
+        self._ends = np.cumsum(np.diff(self._starts)[self._users])  # of each user's pairs, one after the other
         firsts = np.arange(0, len(self._pairs), self._batch_size)
         lasts = np.minimum(firsts + self._batch_size, len(self._pairs)) - 1
-        self._n_users = round_up(1 + int((self._turns[lasts] - self._turns[firsts]).max()))
+        self._n_users = round_up(1 + int((self._turn_of(lasts) - self._turn_of(firsts)).max()))
+
+    def _turn_of(self, place: NDArray[np.int64] | int) -> Any:
+        """Whose turn it is at a place in the order of pairs."""
+        return np.searchsorted(self._ends, place, side="right")
 
     def __len__(self) -> int:
         return -(-len(self._pairs) // self._batch_size)
 
     def __getitem__(self, batch: int) -> Batch:
-        chosen = slice(batch * self._batch_size, (batch + 1) * self._batch_size)
-        places, turns = self._order[chosen], self._turns[chosen]
-        users = np.resize(self._users[turns[0] : turns[-1] + 1], self._n_users)
+        start = batch * self._batch_size
+        stop = min(start + self._batch_size, len(self._pairs))
+        turns = slice(self._turn_of(start), self._turn_of(stop - 1) + 1)
+        users, ends = self._users[turns], self._ends[turns]
+        # Where the pairs of each user that are in the batch begin and end, in the order of pairs.
+        begins = np.concatenate([[start], ends[:-1]])
+        lengths = np.minimum(ends, stop) - begins
+        rows = np.repeat(np.arange(len(users), dtype=np.int32), lengths)
+        moves = self._starts[users + 1] - ends  # from the order of pairs to where they lie
+        places = np.arange(start, stop) + np.repeat(moves, lengths)
         weights = (np.arange(self._batch_size) < len(places)).astype(np.float32)
-        places, rows = np.resize(places, self._batch_size), np.resize(turns - turns[0], self._batch_size)
+        users, places, rows = (
+            np.resize(each, size)
+            for each, size in ((users, self._n_users), (places, self._batch_size), (rows, self._batch_size))
+        )
         return (users, rows, self._pairs.item_idx[places]), self._pairs.rating[places], weights
 
     def on_epoch_end(self) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_spark.models.backend import keras
+from recsys_spark.models.embedding import as_array
 
 STATE, ARRAYS = "state.json", "arrays.npz"
 SHARE_OF_TIME = 0.05  # that saving may take; passes of a second are not all saved
@@ -121,10 +122,8 @@ class Checkpointer(keras.callbacks.Callback):  # type: ignore[misc]
         self._saving_s = self._saved_at - started
 
     def _save(self, folder: Path, is_over: bool) -> None:
-        arrays, stopping = (
-            {f"variable-{place}": variable.numpy() for place, variable in enumerate(_variables(self.model))},
-            {},
-        )
+        arrays: dict[str, Any] = {f"variable-{n}": as_array(each) for n, each in enumerate(_variables(self.model))}
+        stopping = {}
         if self._stopping is not None:
             best, best_epoch, wait = self._stopping.best, self._stopping.best_epoch, self._stopping.wait
             stopping = {"best": float(best), "best_epoch": best_epoch, "wait": wait}

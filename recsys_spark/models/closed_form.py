@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_spark.models.backend import keras, tf
-from recsys_spark.models.embedding import EmbeddingModel, EmbeddingTower
+from recsys_spark.models.backend import keras
+from recsys_spark.models.embedding import EmbeddingModel
 
 
 class ClosedFormModel(EmbeddingModel):
-    """An `EmbeddingModel` without an optimizer; its biases are 0."""
+    """An `EmbeddingModel` without an optimizer, and without biases."""
+
+    def __init__(self, n_users: int, n_items: int, embedding_dim: int) -> None:
+        super().__init__(n_users, n_items, embedding_dim, has_biases=False)
 
     def compile_without_optimizer(self) -> None:
         """Make it ready for `fit`."""
@@ -18,14 +21,9 @@ class ClosedFormModel(EmbeddingModel):
         keras.Model.compile(self, optimizer=None, run_eagerly=True, jit_compile=False)
         self._loss = keras.metrics.Mean(name="loss")
 
-    def take_over(self, tower: EmbeddingTower, vectors: NDArray[np.float32]) -> None:
-        """Give a side its vectors, (rows, d)."""
-        tower.vectors.assign(vectors)
-        tower.biases.assign(np.zeros(len(vectors), np.float32))  # a start from another loss may have some
-
     def report_loss(self, loss: float) -> dict[str, float]:
         """What a step returns: the mean of the pass so far."""
-        self._loss.update_state(tf.constant(loss, tf.float32))
+        self._loss.update_state(loss)
         return {"loss": self._loss.result()}
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,46 +12,85 @@ from numpy.typing import NDArray
 from recsys_spark.kernels.csr import IndexLists
 from recsys_spark.kernels.pooling import SHORTEST, unit_rows
 from recsys_spark.kernels.scoring import score_pairs, score_top_k
-from recsys_spark.models.backend import keras, ops, tf
+from recsys_spark.models.backend import keras, ops, steps
 
 _PAIRS_AT_ONCE = 2**16
-_STEPS_AT_ONCE = 16  # between two of which Python has its turn, which takes as long as a small step
+_LINE = 16  # float32 of a cache line
 
 Tensor = Any
 Batch = tuple[tuple[Tensor, ...], Tensor, Tensor]
 """Of `batches`: positions, ratings, weights."""
 
 
-class Encoded(NamedTuple):
-    """Users or items as a tower gives them: `vectors` (..., d) and `biases` (...)."""
-
-    vectors: Tensor
-    biases: Tensor
-
-
 class EmbeddingTower(keras.layers.Layer):  # type: ignore[misc]
-    """A table of vectors and biases; with `is_unit` the vectors score at length one and the biases not at all."""
+    """Users or items as rows, of which two score by their product: vector, bias, a one for the other's bias, zeros.
 
-    def __init__(self, rows: int, embedding_dim: int, name: str, is_unit: bool = False) -> None:
+    `bias_column` says which of the two columns behind the vector holds the bias; the other side's is the other one.
+    None: no biases. With `is_unit` the vectors score at length one. What the table holds is of whole cache lines, and
+    the one is not among it.
+    """
+
+    def __init__(
+        self, rows: int, embedding_dim: int, name: str, bias_column: int | None = None, is_unit: bool = False
+    ) -> None:
         super().__init__(name=name)
-        self.embedding_dim = embedding_dim
-        self.is_unit = is_unit
+        self.embedding_dim, self.is_unit = embedding_dim, is_unit
+        self._bias = None if bias_column is None else embedding_dim + bias_column
+        # One table, because a step takes a turn for each row of each; in whole lines, where a turn takes half as long.
+        width = -(-(embedding_dim + (0 if bias_column is None else 2)) // _LINE) * _LINE
         # Zeros, because training assigns its own start: random rows, or those of the night before.
-        self.vectors = self.add_weight(shape=(rows, embedding_dim), initializer="zeros", name="vectors")
-        self.biases = self.add_weight(shape=(rows,), initializer="zeros", trainable=not is_unit, name="biases")
+        self.table = self.add_weight(shape=(rows, width), initializer="zeros", name="table")
+        self._of_vectors, self._learned, self._one = np.zeros((3, width), np.float32)
+        self._of_vectors[:embedding_dim] = self._learned[:embedding_dim] = 1.0
+        if self._bias is not None:
+            self._learned[self._bias] = 1.0
+            self._one[embedding_dim + 1 - (self._bias - embedding_dim)] = 1.0
         self.built = True
 
-    def call(self, idx: Tensor) -> Encoded:
-        """Rows of the table: positions (...) to vectors (..., d) and biases (...)."""
-        vectors = ops.take(self.vectors, idx, axis=0)
-        if self.is_unit:
-            return Encoded(of_length_one(vectors), ops.zeros_like(vectors[..., 0]))
-        return Encoded(vectors, ops.take(self.biases, idx, axis=0))
+    def call(self, idx: Tensor) -> Tensor:
+        """Rows (..., w) at positions (...)."""
+        return self.finish(steps.take_rows(self.table, idx))
+
+    def finish(self, rows: Tensor) -> Tensor:
+        """What rows (..., w) of the table score as."""
+        return of_length_one(rows) if self.is_unit else ops.add(ops.multiply(rows, self._learned), self._one)
+
+    def complete(self, vectors: Tensor) -> Tensor:
+        """Rows (..., w) of vectors that are not from the table: of the (..., w) given, the first columns count."""
+        vectors = self.vectors_of(vectors)
+        width = self.table.shape[1] - self.embedding_dim
+        rows = ops.pad(vectors, [(0, 0)] * (len(vectors.shape) - 1) + [(0, width)])
+        return of_length_one(rows) if self.is_unit else ops.add(rows, self._one)
+
+    def vectors_of(self, rows: Tensor) -> Tensor:
+        """The vectors (..., d) of rows (..., w)."""
+        return rows[..., : self.embedding_dim]
+
+    def assign(self, vectors: NDArray[np.float32], biases: NDArray[np.float32] | None = None) -> None:
+        """Give all rows their vectors (rows, d) and biases (rows,)."""
+        table = np.zeros(self.table.shape, np.float32)
+        table[:, : self.embedding_dim] = vectors
+        if self._bias is not None and biases is not None:
+            table[:, self._bias] = biases
+        self.table.assign(table)
+
+    def vectors(self) -> NDArray[np.float32]:
+        """All vectors as they are, (rows, d)."""
+        return np.ascontiguousarray(as_array(self.table)[:, : self.embedding_dim])
 
     def read(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """All vectors (rows, d) and biases (rows,) as they score."""
-        vectors, biases = self.vectors.numpy(), self.biases.numpy()
-        return (unit_rows(vectors), np.zeros_like(biases)) if self.is_unit else (vectors, biases)
+        vectors = self.vectors()
+        biases = (
+            np.zeros(len(vectors), np.float32) if self._bias is None else as_array(self.table)[:, self._bias].copy()
+        )
+        return unit_rows(vectors) if self.is_unit else vectors, biases
+
+
+def as_array(variable: Any) -> NDArray[Any]:
+    """A copy of the values of a variable."""
+    array: NDArray[Any] = steps.copy_values(variable)
+    return array
 
 
 def of_length_one(vectors: Tensor) -> Tensor:
@@ -68,11 +108,23 @@ class EmbeddingModel(keras.Model):  # type: ignore[misc]
     advice = "lower model.learning_rate"
     """What to do when training diverges."""
 
-    def __init__(self, n_users: int, n_items: int, embedding_dim: int, is_cosine: bool = False) -> None:
+    def __init__(
+        self,
+        n_users: int,
+        n_items: int,
+        embedding_dim: int,
+        is_cosine: bool = False,
+        has_biases: bool = True,
+        items: EmbeddingTower | None = None,
+    ) -> None:
         super().__init__(name="embedding_model")
-        self.users = EmbeddingTower(n_users, embedding_dim, "users", is_cosine)
-        self.items = EmbeddingTower(n_items, embedding_dim, "items", is_cosine)
+        columns = (0, 1) if has_biases and not is_cosine else (None, None)
+        self.users = EmbeddingTower(n_users, embedding_dim, "users", columns[0], is_cosine)
+        self.items = items or EmbeddingTower(n_items, embedding_dim, "items", columns[1], is_cosine)
         self.offset = self.add_weight(shape=(), initializer="zeros", trainable=False, name="offset")
+        self._product_dtype = "float32"
+        self.steps_at_once = 1
+        """Of how many batches the groups are that it learns from."""
         self.built = True
 
     def call(self, inputs: tuple[Tensor, Tensor]) -> Tensor:
@@ -80,8 +132,8 @@ class EmbeddingModel(keras.Model):  # type: ignore[misc]
         user_idx, item_idx = inputs
         return self.score(self.users(user_idx), self.items(item_idx))
 
-    def encode_users(self, batch: Batch, step: Tensor) -> tuple[Encoded, Tensor]:
-        """The users (u,) of a batch of `UserBatches`, and the weight (b,) of each of its pairs as what to learn."""
+    def encode_users(self, batch: Batch, step: Tensor) -> tuple[Tensor, Tensor]:
+        """The rows (u, w) of a batch of `UserBatches`, and the weight (b,) of each of its pairs as what to learn."""
         (user_idx, rows, _), _, _ = batch
         return self.users(user_idx), ops.ones_like(rows, dtype="float32")
 
@@ -89,16 +141,19 @@ class EmbeddingModel(keras.Model):  # type: ignore[misc]
         """All users' vectors (n_users, d) and biases (n_users,) as they score."""
         return self.users.read()
 
-    def score(self, users: Encoded, items: Encoded) -> Tensor:
-        """Scores of encoded pairs, of their common shape."""
+    def score(self, users: Tensor, items: Tensor) -> Tensor:
+        """Scores of rows of both sides (..., w), of their common shape without the last."""
         # A sum of products, because the Dot layer runs b products of one row and one column.
-        products = ops.sum(users.vectors * items.vectors, axis=-1)
-        return self.offset + users.biases + items.biases + products
+        return self.offset + ops.sum(users * items, axis=-1)
 
-    def score_all(self, users: Encoded, items: Encoded) -> Tensor:
-        """Scores (u, k) of each of u encoded users with each of k encoded items."""
-        products = ops.matmul(users.vectors, ops.transpose(items.vectors))
-        return self.offset + users.biases[:, None] + items.biases + products
+    def score_all(self, users: Tensor, items: Tensor) -> Tensor:
+        """Scores (u, k) of each of u rows of users with each of k rows of items."""
+        return self.offset + self.multiply(users, ops.transpose(items))
+
+    def multiply(self, left: Tensor, right: Tensor) -> Tensor:
+        """The product of two matrices, float32, in the precision of the training."""
+        product = ops.matmul(ops.cast(left, self._product_dtype), ops.cast(right, self._product_dtype))
+        return ops.cast(product, "float32")
 
     def ranking_vectors(self, user_idx: NDArray[np.intp]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Matrices (q, d + 1) and (n, d + 1) whose product orders the items of some users as the scores do."""
@@ -113,7 +168,7 @@ class EmbeddingModel(keras.Model):  # type: ignore[misc]
     def score_pairs(self, user_idx: NDArray[Any], item_idx: NDArray[Any]) -> NDArray[np.float32]:
         """Scores of pairs, (p,); memory: the vectors of both sides."""
         (users, user_biases), (items, item_biases) = self.read_users(), self.items.read()
-        scores: NDArray[np.float32] = user_biases[user_idx] + item_biases[item_idx] + self.offset.numpy()
+        scores: NDArray[np.float32] = user_biases[user_idx] + item_biases[item_idx] + as_array(self.offset)
         for first in range(0, len(scores), _PAIRS_AT_ONCE):
             chunk = slice(first, first + _PAIRS_AT_ONCE)
             scores[chunk] += self.score_vectors(users[user_idx[chunk]], items[item_idx[chunk]])
@@ -123,11 +178,13 @@ class EmbeddingModel(keras.Model):  # type: ignore[misc]
         """What vectors give to the scores of pairs, (p,), by row of two (p, d)."""
         return score_pairs(users, items)
 
-    def compile(self, objective: Callable[..., Tensor], optimizer: keras.optimizers.Optimizer) -> None:
-        """Set what a step minimises, one of `objectives`, and how."""
+    def compile(
+        self, objective: Callable[..., Tensor], optimizer: keras.optimizers.Optimizer, product_dtype: str = "float32"
+    ) -> None:
+        """Set what a step minimises, one of `objectives`, how, and in what precision matrices are multiplied."""
         # Explicit, because Keras' "auto" leaves XLA off where there is no GPU.
-        super().compile(optimizer=optimizer, jit_compile=True, steps_per_execution=_STEPS_AT_ONCE)
-        self._objective = objective
+        super().compile(optimizer=optimizer, jit_compile=steps.IS_COMPILED)
+        self._objective, self._product_dtype = objective, product_dtype
         self._loss = keras.metrics.Mean(name="loss")
 
     @property
@@ -135,14 +192,37 @@ class EmbeddingModel(keras.Model):  # type: ignore[misc]
         """The mean loss of the epoch."""
         return [self._loss]
 
-    def train_step(self, batch: Batch) -> dict[str, Tensor]:
-        """One compiled step on a batch of `PairBatches` or `UserBatches`."""
-        with tf.GradientTape() as tape:
-            losses, penalties, weight = self._objective(self, batch, self.optimizer.iterations)
-            # The sum, so that the gradient of a row does not shrink as the batch grows.
-            loss = ops.sum((losses + penalties) * weight)
-        weights = self.trainable_weights
-        self.optimizer.apply(tape.gradient(loss, weights), weights)
-        # Without the penalties, whose values take a tenth of a step: their gradients do not need them.
-        self._loss.update_state(losses, sample_weight=weight)
+    def train_step(self, group: Batch) -> dict[str, Tensor]:
+        """The steps of a group of `StepGroups`, one after the other; on TensorFlow compiled together."""
+        together = _split(group, self.steps_at_once)
+        sums = steps.repeat(self.steps_at_once, partial(self._step, together), ops.zeros(2))
+        self._loss.update_state(sums[0] / sums[1], sample_weight=sums[1])
         return {"loss": self._loss.result()}
+
+    def _step(self, group: Batch, number: Any, sums: Tensor) -> Tensor:
+        """Learn from the batch of a number; add to the sums (2,) of losses and weights."""
+        batch = tuple(_batch_of(part, number) for part in group)
+
+        def compute() -> tuple[Tensor, Tensor]:
+            losses, penalties, weight = self._objective(self, batch, self.optimizer.iterations)
+            # The sum, so that the gradient of a row does not shrink as the batch grows. The loss that is told is
+            # without the penalties, whose values take a tenth of a step: their gradients do not need them.
+            return ops.sum((losses + penalties) * weight), ops.stack([ops.sum(losses * weight), ops.sum(weight)])
+
+        weights = self.trainable_weights
+        of_step, gradients = steps.differentiate(compute, weights)
+        self.optimizer.apply(gradients, weights)
+        return sums + of_step
+
+
+def _split(part: Any, steps_at_once: int) -> Any:
+    """Arrays (s x b,) as (s, b)."""
+    if isinstance(part, tuple | list):
+        return tuple(_split(each, steps_at_once) for each in part)
+    return ops.reshape(part, (steps_at_once, -1))
+
+
+def _batch_of(part: Any, number: Any) -> Any:
+    if isinstance(part, tuple):
+        return tuple(_batch_of(each, number) for each in part)
+    return ops.take(part, number, axis=0)

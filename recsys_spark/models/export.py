@@ -22,7 +22,7 @@ from recsys_spark.sections import ModelSettings
 
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.weights.h5"
-FORMAT = 1
+FORMAT = 2
 _ARRAYS = tuple(field.name for field in fields(Embeddings) if field.name not in ("offset", "hidden"))
 _HIDDEN = tuple(f"hidden_{name}" for name in HiddenLayer._fields)
 
@@ -32,6 +32,8 @@ def save_embeddings(folder: Path, embeddings: Embeddings, settings: ModelSetting
 
     A folder without a manifest is not a model, so a write that stops half way leaves none.
     """
+    from recsys_spark.models.backend import BACKEND  # whoever only reads arrays need not wait for it
+
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MANIFEST).unlink(missing_ok=True)
     arrays = {name: getattr(embeddings, name) for name in _ARRAYS}
@@ -49,7 +51,7 @@ def save_embeddings(folder: Path, embeddings: Embeddings, settings: ModelSetting
         "seed": seed,
         "epochs": epochs,
         "settings": settings.model_dump(mode="json"),
-        "versions": {library: version(library) for library in ("keras", "tensorflow", "numpy")},
+        "versions": {library: version(library) for library in ("keras", BACKEND, "numpy")},
         "files": {name: _describe(folder / name) for name in sorted([*(f"{name}.npy" for name in arrays), WEIGHTS])},
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
@@ -61,6 +63,16 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     Raises:
         RecsysError: there is none, or it is of a format this version does not know.
     """
+    path, manifest = folder / MANIFEST, _manifest_of_any_format(folder)
+    if manifest.get("format") != FORMAT:
+        raise RecsysError(f"model manifest {path} has format {manifest.get('format')!r}, this version reads {FORMAT}")
+    missing = {"loss", "embedding_dim", "offset", "files"} - manifest.keys()
+    if missing:
+        raise RecsysError(f"model manifest {path} lacks {sorted(missing)}")
+    return manifest
+
+
+def _manifest_of_any_format(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
@@ -68,13 +80,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise RecsysError(f"model manifest {path} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise RecsysError(f"model manifest {path} is not JSON: {error}") from error
-    found = manifest.get("format") if isinstance(manifest, dict) else None
-    if found != FORMAT:
-        raise RecsysError(f"model manifest {path} has format {found!r}, this version reads {FORMAT}")
-    missing = {"loss", "embedding_dim", "offset", "files"} - manifest.keys()
-    if missing:
-        raise RecsysError(f"model manifest {path} lacks {sorted(missing)}")
-    return dict(manifest)
+    return dict(manifest) if isinstance(manifest, dict) else {}
 
 
 def load_embeddings(folder: Path) -> Embeddings:
@@ -98,15 +104,16 @@ def load_embeddings(folder: Path) -> Embeddings:
 def load_warm_start(folder: Path, settings: ModelSettings) -> Embeddings | None:
     """A saved model as the start of the next fit, its vectors and biases read from the Keras weights.
 
-    None when it was trained with another loss, architecture, similarity or size, which cannot be continued, and for
-    `neumf`: how far its hidden layer has been trained is not kept.
+    None when it was trained with another loss, architecture, similarity or size, or stored by a version with another
+    format, which cannot be continued, and for `neumf`: how far its hidden layer has been trained is not kept.
 
     Raises:
         RecsysError: as `load_embeddings`, or the weights do not fit the architecture.
     """
+    if settings.architecture == "neumf" or _manifest_of_any_format(folder).get("format") != FORMAT:
+        return None
     manifest = read_manifest(folder)
-    known = {"architecture": "dot", "is_cosine": False, **manifest}
-    if settings.architecture == "neumf" or any(known[name] != value for name, value in _kind(settings).items()):
+    if any(manifest.get(name) != value for name, value in _kind(settings).items()):
         return None
     embeddings = load_embeddings(folder)
     model = _keras_model(embeddings, is_filled=False)
@@ -114,12 +121,13 @@ def load_warm_start(folder: Path, settings: ModelSettings) -> Embeddings | None:
         model.load_weights(folder / WEIGHTS)
     except (ValueError, OSError, KeyError) as error:
         raise RecsysError(f"Keras weights {folder / WEIGHTS} do not fit the model: {error}") from error
+    users, items = model.users.read(), model.items.read()
     return replace(
         embeddings,
-        user_vectors=model.users.vectors.numpy(),
-        user_biases=model.users.biases.numpy(),
-        item_vectors=model.items.vectors.numpy(),
-        item_biases=model.items.biases.numpy(),
+        user_vectors=users[0],
+        user_biases=users[1],
+        item_vectors=items[0],
+        item_biases=items[1],
         offset=float(model.offset.numpy()),
     )
 
@@ -145,10 +153,8 @@ def _keras_model(embeddings: Embeddings, is_filled: bool = True) -> Any:
     if is_filled:
         if hidden is not None:
             model.hidden = hidden
-        model.users.vectors.assign(embeddings.user_vectors)
-        model.users.biases.assign(embeddings.user_biases)
-        model.items.vectors.assign(embeddings.item_vectors)
-        model.items.biases.assign(embeddings.item_biases)
+        model.users.assign(embeddings.user_vectors, embeddings.user_biases)
+        model.items.assign(embeddings.item_vectors, embeddings.item_biases)
         model.offset.assign(embeddings.offset)
     return model
 

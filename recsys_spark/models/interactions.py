@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,12 +14,15 @@ from scipy import sparse
 
 from recsys_spark.errors import RecsysError
 
+_PAIRS_AT_ONCE = 2**20
+
 
 @dataclass(frozen=True, eq=False)
 class TrainingPairs:
     """User-item pairs with a rating, sorted by user and item whatever order they come in.
 
-    12 bytes a pair, and as much again while they are sorted.
+    12 bytes a pair, and as much again while they are sorted. With `scratch`, a local folder, arrays as long as the
+    pairs that are made from these are mapped files of it and not memory (`make_array`).
 
     Shapes: `user_idx` (p,) int32, `item_idx` (p,) int32, `rating` (p,) float32 between 0 and 1.
 
@@ -29,6 +36,7 @@ class TrainingPairs:
     rating: NDArray[np.float32]
     n_users: int
     n_items: int
+    scratch: Path | None = None
 
     def __post_init__(self) -> None:
         if not len(self.user_idx) == len(self.item_idx) == len(self.rating):
@@ -39,7 +47,7 @@ class TrainingPairs:
         # Checked here because compiled training code returns some row for an index out of range.
         _check_range("user_idx", self.user_idx, self.n_users)
         _check_range("item_idx", self.item_idx, self.n_items)
-        if not np.isfinite(self.rating).all():
+        if not all(np.isfinite(self.rating[part]).all() for part in parts_of(len(self))):
             raise ValueError("rating holds values that are not numbers")
         self._sort()
 
@@ -58,15 +66,40 @@ class TrainingPairs:
 
     def user_counts(self) -> NDArray[np.int64]:
         """Pairs of each user, (n_users,)."""
-        return np.bincount(self.user_idx, minlength=self.n_users)
+        return np.diff(self.indptr())
 
     def item_counts(self) -> NDArray[np.int64]:
         """Pairs of each item, (n_items,): its popularity."""
-        return np.bincount(self.item_idx, minlength=self.n_items)
+        return count_positions(self.item_idx, self.n_items)
 
     def indptr(self) -> NDArray[np.int64]:
         """Where each user's pairs start, (n_users + 1,): with `item_idx` the CSR matrix of seen items."""
-        return np.concatenate([[0], np.cumsum(self.user_counts())])
+        return np.searchsorted(self.user_idx, np.arange(self.n_users + 1, dtype=np.int32)).astype(np.int64)
+
+    def make_array(self, dtype: Any, size: int) -> NDArray[Any]:
+        """An array to fill: a mapped file when there is a folder for such, else memory."""
+        return make_array(self.scratch, dtype, size)
+
+
+def make_array(folder: Path | None, dtype: Any, size: int) -> NDArray[Any]:
+    """An array to fill: of a file in a local folder, which goes with the array, or of memory without a folder."""
+    if folder is None or size == 0:  # nothing to map
+        return np.empty(size, dtype)
+    with tempfile.TemporaryFile(dir=folder, prefix="recsys-spark-pairs-") as file:
+        return np.memmap(file, dtype, "w+", shape=(size,)).view(np.ndarray)
+
+
+def parts_of(size: int) -> Iterator[slice]:
+    """Slices that make up an array of a size: what is computed from one at a time takes little memory."""
+    yield from (slice(first, min(first + _PAIRS_AT_ONCE, size)) for first in range(0, size, _PAIRS_AT_ONCE))
+
+
+def count_positions(idx: NDArray[np.int32], size: int) -> NDArray[np.int64]:
+    """How often each position up to `size` occurs, (size,)."""
+    counts = np.zeros(size, np.int64)
+    for part in parts_of(len(idx)):
+        counts += np.bincount(idx[part], minlength=size)
+    return counts
 
 
 class NothingToTrainError(RecsysError):
@@ -92,32 +125,50 @@ def select_trained(pairs: TrainingPairs, min_user_interactions: int, min_item_in
     Raises:
         NothingToTrainError: nothing is left.
     """
-    is_kept = (pairs.item_counts() >= min_item_interactions)[pairs.item_idx]
-    user_counts = np.bincount(pairs.user_idx[is_kept], minlength=pairs.n_users)
-    is_kept &= (user_counts >= min_user_interactions)[pairs.user_idx]
-    if not is_kept.any():
+    is_item = pairs.item_counts() >= min_item_interactions
+    user_counts = np.zeros(pairs.n_users, np.int64)
+    for part in parts_of(len(pairs)):
+        user_counts += np.bincount(pairs.user_idx[part][is_item[pairs.item_idx[part]]], minlength=pairs.n_users)
+    is_user = user_counts >= min_user_interactions
+    if not (is_user & (user_counts > 0)).any():
         raise NothingToTrainError(
             f"no interactions are left to train on: {len(pairs)} pairs, model.min_user_interactions = "
             f"{min_user_interactions}, model.min_item_interactions = {min_item_interactions}"
         )
-    if is_kept.all() and pairs.user_counts().all() and pairs.item_counts().all():
+    return _compact(pairs, is_user, is_item, int(user_counts[is_user].sum()))
+
+
+def _compact(pairs: TrainingPairs, is_user: NDArray[np.bool_], is_item: NDArray[np.bool_], n_kept: int) -> TrainedPart:
+    """The pairs of some users with some items, of which there are so many; users and items without any are left out."""
+    users, items = np.zeros(pairs.n_users, bool), np.zeros(pairs.n_items, bool)
+    for part in parts_of(len(pairs)):
+        user_idx, item_idx = pairs.user_idx[part], pairs.item_idx[part]
+        is_kept = is_user[user_idx] & is_item[item_idx]
+        users[user_idx[is_kept]] = items[item_idx[is_kept]] = True
+    if n_kept == len(pairs) and users.all() and items.all():
         return TrainedPart(pairs, pairs, np.arange(pairs.n_users), np.arange(pairs.n_items))
-    users, user_idx = _compact(pairs.user_idx[is_kept], pairs.n_users)
-    items, item_idx = _compact(pairs.item_idx[is_kept], pairs.n_items)
-    kept = TrainingPairs(user_idx, item_idx, pairs.rating[is_kept], len(users), len(items))
-    return TrainedPart(pairs, kept, users, items)
-
-
-def _compact(idx: NDArray[np.int32], size: int) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
-    is_present = np.zeros(size, dtype=bool)
-    is_present[idx] = True
-    positions = np.cumsum(is_present, dtype=np.int32) - 1
-    return np.flatnonzero(is_present), positions[idx].astype(np.int32)
+    places = [np.cumsum(is_present, dtype=np.int32) - 1 for is_present in (users, items)]
+    kept = [pairs.make_array(array.dtype, n_kept) for array in (pairs.user_idx, pairs.item_idx, pairs.rating)]
+    filled = 0
+    for part in parts_of(len(pairs)):
+        user_idx, item_idx = pairs.user_idx[part], pairs.item_idx[part]
+        is_kept = is_user[user_idx] & is_item[item_idx]
+        end = filled + int(is_kept.sum())
+        kept[0][filled:end] = places[0][user_idx[is_kept]]
+        kept[1][filled:end] = places[1][item_idx[is_kept]]
+        kept[2][filled:end] = pairs.rating[part][is_kept]
+        filled = end
+    trained = TrainingPairs(kept[0], kept[1], kept[2], int(users.sum()), int(items.sum()), pairs.scratch)
+    return TrainedPart(pairs, trained, np.flatnonzero(users), np.flatnonzero(items))
 
 
 def _rises(user_idx: NDArray[np.int32], item_idx: NDArray[np.int32]) -> bool:
-    is_next_item = (user_idx[1:] == user_idx[:-1]) & (item_idx[1:] > item_idx[:-1])
-    return bool(((user_idx[1:] > user_idx[:-1]) | is_next_item).all())
+    for part in parts_of(max(len(user_idx) - 1, 0)):
+        after = slice(part.start + 1, part.stop + 1)
+        is_next_item = (user_idx[after] == user_idx[part]) & (item_idx[after] > item_idx[part])
+        if not ((user_idx[after] > user_idx[part]) | is_next_item).all():
+            return False
+    return True
 
 
 def _sorted_by_counting(

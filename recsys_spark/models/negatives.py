@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_spark.models.backend import tf
+from recsys_spark.models.backend import ops, steps
 from recsys_spark.models.interactions import TrainingPairs
 
 Tensor = Any
@@ -15,7 +15,7 @@ Tensor = Any
 BITS_PER_PAIR = 16
 SMALLEST_FILTER = 2**23
 SMALLEST_TABLE, PLACES_AN_ITEM = 2**20, 16
-_CHUNK = 2**22
+_CHUNK = 2**18
 _MULTIPLIERS = (0x9E3779B97F4A7C15 - 2**64, 0x2545F4914F6CDD1D)  # golden ratio and xorshift*, as int64
 
 
@@ -36,10 +36,10 @@ class SeenFilter:
             chunk = slice(first, first + _CHUNK)
             slots = self._slots(pairs.user_idx[chunk].astype(np.int64), pairs.item_idx[chunk].astype(np.int64))
             np.bitwise_or.at(bits, slots // 8, np.left_shift(1, slots % 8).astype(np.uint8))
-        self._bits = tf.constant(bits)
+        self._bits = ops.convert_to_tensor(bits)
 
     def _slots(self, user_idx: Any, item_idx: Any) -> Any:
-        """The bit of each pair; plain arithmetic, so that NumPy and TensorFlow give the same."""
+        """The bit of each pair; plain arithmetic, so that NumPy and what Keras runs on give the same."""
         if self._is_exact:
             return user_idx * self._n_items + item_idx
         mixed = user_idx * _MULTIPLIERS[0] + item_idx * _MULTIPLIERS[1]
@@ -47,9 +47,9 @@ class SeenFilter:
 
     def contains(self, user_idx: Tensor, item_idx: Tensor) -> Tensor:
         """Whether each pair was seen, boolean of the shape of both; inside a compiled step."""
-        slots = self._slots(tf.cast(user_idx, tf.int64), tf.cast(item_idx, tf.int64))
-        byte = tf.cast(tf.gather(self._bits, slots // 8), tf.int32)
-        return tf.bitwise.bitwise_and(tf.bitwise.right_shift(byte, tf.cast(slots % 8, tf.int32)), 1) > 0
+        slots = self._slots(ops.cast(user_idx, "int64"), ops.cast(item_idx, "int64"))
+        byte = ops.cast(ops.take(self._bits, slots // 8), "int32")
+        return ops.bitwise_and(ops.right_shift(byte, ops.cast(slots % 8, "int32")), 1) > 0
 
 
 class ItemSampler:
@@ -67,15 +67,16 @@ class ItemSampler:
         if exponent == 0:
             places[:] = 1
         self._size = int(places.sum())
-        self._table = tf.constant(np.repeat(np.arange(len(places), dtype=np.int32), places)) if exponent > 0 else None
+        self._table = (
+            ops.convert_to_tensor(np.repeat(np.arange(len(places), dtype=np.int32), places)) if exponent > 0 else None
+        )
         self.shares = (places / self._size).astype(np.float32)
         """The probability of each item, (items,)."""
 
     def draw(self, shape: Any, step: Tensor) -> Tensor:
         """Items of a shape, int32: a pure function of seed and step; inside a compiled step."""
-        seed = tf.stack([tf.constant(self._seed, tf.int32), tf.cast(step, tf.int32)])
-        drawn = tf.random.stateless_uniform(shape, seed, 0, self._size, tf.int32)
-        return drawn if self._table is None else tf.gather(self._table, drawn)
+        drawn = steps.draw_integers(shape, self._seed, step, self._size)
+        return drawn if self._table is None else ops.take(self._table, drawn)
 
 
 class NegativeSampler:
@@ -88,9 +89,8 @@ class NegativeSampler:
 
     def sample(self, user_idx: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
         """Items (b, k) int32 and whether each is a true negative (b, k), a pure function of seed and step."""
-        shape = (tf.shape(user_idx)[0], self._negatives)
-        items = self._sampler.draw(shape, step)
-        return items, tf.logical_not(self._seen.contains(tf.broadcast_to(user_idx[:, None], shape), items))
+        items = self._sampler.draw((ops.shape(user_idx)[0], self._negatives), step)
+        return items, ops.logical_not(self._seen.contains(user_idx[:, None], items))
 
 
 class Shared(NamedTuple):
@@ -119,17 +119,16 @@ class SharedNegatives:
         expected = negatives * sampler.shares
         if in_batch:
             expected = expected + (batch_size / len(pairs) * pairs.item_counts()).astype(np.float32)
-        self._log_expected = tf.constant(np.log(expected), tf.float32)
+        self._log_expected = ops.convert_to_tensor(np.log(expected).astype(np.float32))
 
     def choose(self, inputs: tuple[Tensor, ...], step: Tensor) -> Shared:
         """Those of a batch of `UserBatches`: user positions (u,), rows (b,) and item positions (b,)."""
         users, _, batch_items = inputs
         items = self._sampler.draw((self._negatives,), step)
         if self._in_batch:
-            items = tf.concat([items, tf.cast(batch_items, tf.int32)], 0)
-        shape = (tf.shape(users)[0], tf.shape(items)[0])
-        pairs = tf.broadcast_to(users[:, None], shape), tf.broadcast_to(items[None, :], shape)
-        return Shared(items, tf.logical_not(self._seen.contains(*pairs)), tf.gather(self._log_expected, items))
+            items = ops.concatenate([items, ops.cast(batch_items, "int32")])
+        is_negative = ops.logical_not(self._seen.contains(users[:, None], items[None, :]))
+        return Shared(items, is_negative, ops.take(self._log_expected, items))
 
 
 class AllItems:
@@ -141,6 +140,6 @@ class AllItems:
     def choose(self, inputs: tuple[Tensor, ...], step: Tensor) -> Shared:
         """As `SharedNegatives.choose`."""
         users, rows, batch_items = inputs
-        shape, places = (tf.shape(users)[0], self._n_items), tf.stack([rows, batch_items], axis=1)
-        is_negative = tf.tensor_scatter_nd_update(tf.ones(shape, tf.float32), places, tf.zeros_like(rows, tf.float32))
-        return Shared(tf.range(self._n_items), is_negative > 0, tf.zeros(self._n_items))
+        everything = ops.ones((ops.shape(users)[0], self._n_items))
+        is_negative = ops.scatter_update(everything, ops.stack([rows, batch_items], axis=1), ops.zeros(ops.shape(rows)))
+        return Shared(ops.arange(self._n_items, dtype="int32"), is_negative > 0, ops.zeros(self._n_items))

@@ -14,9 +14,9 @@ from recsys_spark.kernels.csr import CsrRows
 from recsys_spark.kernels.layout import Floats
 from recsys_spark.kernels.neighbor_scoring import NeighborMode
 from recsys_spark.kernels.similarity import embed_behavior
-from recsys_spark.models.backend import keras, ops, tf
+from recsys_spark.models.backend import keras, ops, steps
 from recsys_spark.models.checkpoints import EpochLog
-from recsys_spark.models.embedding import of_length_one
+from recsys_spark.models.embedding import as_array, of_length_one
 from recsys_spark.models.interactions import TrainedPart, TrainingPairs
 from recsys_spark.models.neighborhood_validation import NeighborhoodReferee
 from recsys_spark.models.optimizers import RowwiseAdagrad
@@ -72,8 +72,8 @@ class NeighborhoodModel(keras.Model):  # type: ignore[misc]
 
     def attend(self, inputs: Inputs) -> Tensor:
         """The weights a_uv (b, k), those of a user on a scale of his own."""
-        vectors = ops.take(self.items, inputs.pair_items, axis=0) * inputs.pair_weights[:, None]
-        sums = tf.math.unsorted_segment_sum(vectors, inputs.pair_rows, tf.shape(inputs.neighbors)[0])
+        vectors = steps.take_rows(self.items, inputs.pair_items) * inputs.pair_weights[:, None]
+        sums = ops.segment_sum(vectors, inputs.pair_rows, ops.shape(inputs.neighbors)[0])
         users = of_length_one(sums)
         cosines = ops.sum(users[:, None, :] * ops.take(self.keys, inputs.neighbors, axis=0), axis=2)
         cosines = ops.where(inputs.similarities > 0, cosines, -1.0)
@@ -83,7 +83,7 @@ class NeighborhoodModel(keras.Model):  # type: ignore[misc]
 
     def compile(self, learning_rate: float) -> None:
         """Make it ready for `fit`."""
-        super().compile(optimizer=RowwiseAdagrad(learning_rate), jit_compile=True)
+        super().compile(optimizer=RowwiseAdagrad(learning_rate, self.items.shape[1]), jit_compile=steps.IS_COMPILED)
         self._loss = keras.metrics.Mean(name="loss")
 
     @property
@@ -94,16 +94,19 @@ class NeighborhoodModel(keras.Model):  # type: ignore[misc]
     def train_step(self, batch: tuple[Inputs, Tensor]) -> dict[str, Tensor]:
         """One compiled step on a batch of `ReconstructionBatches`: the negative logarithm of the shares, a user."""
         inputs, weight = batch
-        with tf.GradientTape() as tape:
+
+        def compute() -> tuple[Tensor, Tensor]:
             losses = -ops.log(self(inputs))
-            loss = ops.sum(losses * weight)
-        self.optimizer.apply(tape.gradient(loss, [self.items]), [self.items])
+            return ops.sum(losses * weight), losses
+
+        losses, gradients = steps.differentiate(compute, [self.items])
+        self.optimizer.apply(gradients, [self.items])
         self._loss.update_state(losses, sample_weight=weight)
         return {"loss": self._loss.result()}
 
     def renew_keys(self) -> None:
         """Embed the neighbors by the items' vectors of now."""
-        self.keys.assign(embed_behavior(self._rows, self.items.numpy()))
+        self.keys.assign(embed_behavior(self._rows, as_array(self.items)))
 
 
 def fit_neighborhood(
@@ -144,7 +147,7 @@ def fit_neighborhood(
     # Without shuffle, because Keras would shuffle the batches once more, by the global generator.
     model.fit(batches, epochs=epochs or settings.epochs, verbose=0, callbacks=callbacks, shuffle=False)
     best_epoch = stopping.best_epoch + 1 if stopping in callbacks else len(passes.history)
-    return NeighborhoodFit(model.items.numpy(), tuple(passes.history), best_epoch)
+    return NeighborhoodFit(as_array(model.items), tuple(passes.history), best_epoch)
 
 
 def _referee(
@@ -192,7 +195,7 @@ class _Passes(keras.callbacks.Callback):  # type: ignore[misc]
             raise RecsysError(f"training diverged in epoch {epoch + 1}: lower neighborhood.learning_rate")
         ndcg = None
         if self._referee is not None:
-            ndcg = logs[_MONITOR] = self._referee.ndcg(self.model.items.numpy())
+            ndcg = logs[_MONITOR] = self._referee.ndcg(as_array(self.model.items))
         log = EpochLog(epoch + 1, float(logs["loss"]), ndcg, time.perf_counter() - self._started)
         self.history.append(log)
         if self._on_epoch is not None:

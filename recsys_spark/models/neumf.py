@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from recsys_spark.kernels.csr import IndexLists
 from recsys_spark.kernels.hidden import HiddenLayer, hidden_scores, hidden_scores_of_all
 from recsys_spark.models.backend import ops
-from recsys_spark.models.embedding import EmbeddingModel, Encoded
+from recsys_spark.models.embedding import EmbeddingModel, as_array
 
 Tensor = Any
 
@@ -38,18 +38,18 @@ class NeumfModel(EmbeddingModel):
     @property
     def hidden(self) -> HiddenLayer:
         """The layer as arrays."""
-        return HiddenLayer(*(weight.numpy() for weight in self._layer))
+        return HiddenLayer(*(as_array(weight) for weight in self._layer))
 
     @hidden.setter
     def hidden(self, layer: HiddenLayer) -> None:
         for weight, array in zip(self._layer, layer, strict=True):
             weight.assign(array)
 
-    def score(self, users: Encoded, items: Encoded) -> Tensor:
+    def score(self, users: Tensor, items: Tensor) -> Tensor:
         """As in `EmbeddingModel`."""
         layer = self._layer
-        of_users = ops.matmul(users.vectors, ops.transpose(layer.of_users))
-        of_items = ops.matmul(items.vectors, ops.transpose(layer.of_items))
+        of_users = self.multiply(self.users.vectors_of(users), ops.transpose(layer.of_users))
+        of_items = self.multiply(self.items.vectors_of(items), ops.transpose(layer.of_items))
         units = ops.relu(of_users + of_items + layer.biases)
         return super().score(users, items) + ops.sum(units * layer.output, axis=-1)
 

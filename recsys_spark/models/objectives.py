@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from recsys_spark.models.backend import ops
-from recsys_spark.models.embedding import Batch, EmbeddingModel, Encoded
+from recsys_spark.models.embedding import Batch, EmbeddingModel
 from recsys_spark.models.interactions import TrainingPairs
 from recsys_spark.models.losses import PAIR_LOSSES, Scores, SharedScores, cosine_contrastive, softmax
 from recsys_spark.models.negatives import AllItems, ItemSampler, NegativeSampler, SharedNegatives
@@ -33,14 +33,14 @@ class PairObjective:
         """Losses, penalties and weights, (b,), of a batch of `PairBatches` at a training step."""
         (user_idx, item_idx), rating, weight = batch
         users, positives = model.users(user_idx), model.items(item_idx)
-        penalty = _squared_length(users) + _squared_length(positives)
+        penalty = _squared_length(model, users) + _squared_length(model, positives)
         negative = is_negative = None
         if self.sampler is not None:
             sampled, is_negative = self.sampler.sample(user_idx, step)
             negatives = model.items(sampled)
-            negative = model.score(Encoded(users.vectors[:, None, :], users.biases[:, None]), negatives)
+            negative = model.score(users[:, None, :], negatives)
             is_negative = ops.cast(is_negative, "float32")
-            penalty += ops.mean(_squared_length(negatives), axis=-1)
+            penalty += ops.mean(_squared_length(model, negatives), axis=-1)
         scores = Scores(model.score(users, positives), negative, is_negative, rating)
         return self.loss(scores), self.l2 * penalty, weight
 
@@ -60,7 +60,7 @@ class UserObjective:
         shared = self.negatives.choose(inputs, step)
         users, wanted = model.encode_users(batch, step)
         positives, negatives = model.items(item_idx), model.items(shared.items)
-        own = Encoded(ops.take(users.vectors, rows, axis=0), ops.take(users.biases, rows, axis=0))
+        own = ops.take(users, rows, axis=0)
         scores = SharedScores(
             model.score(own, positives),
             rows,
@@ -68,7 +68,8 @@ class UserObjective:
             ops.cast(shared.is_negative, "float32"),
             shared.log_expected,
         )
-        penalty = _squared_length(own) + _squared_length(positives) + ops.mean(_squared_length(negatives))
+        penalty = _squared_length(model, own) + _squared_length(model, positives)
+        penalty += ops.mean(_squared_length(model, negatives))
         return self.loss(scores), self.l2 * penalty, weight * wanted
 
 
@@ -91,5 +92,5 @@ def build_objective(pairs: TrainingPairs, settings: ModelSettings, seed: int) ->
     return UserObjective(partial(softmax, temperature=settings.softmax_temperature), shared, settings.l2_penalty)
 
 
-def _squared_length(encoded: Encoded) -> Tensor:
-    return ops.sum(ops.square(encoded.vectors), axis=-1)
+def _squared_length(model: EmbeddingModel, rows: Tensor) -> Tensor:
+    return ops.sum(ops.square(model.items.vectors_of(rows)), axis=-1)

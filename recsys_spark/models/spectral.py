@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from recsys_spark.errors import RecsysError
 from recsys_spark.models.closed_form import ClosedFormModel
-from recsys_spark.models.interactions import TrainingPairs
+from recsys_spark.models.interactions import TrainingPairs, parts_of
 
 Floats = NDArray[np.float32]
 
@@ -42,18 +42,21 @@ class SpectralModel(ClosedFormModel):
             np.sqrt(np.maximum(counts, 1)).astype(np.float32)[:, None]
             for counts in (pairs.user_counts(), pairs.item_counts())
         )
-        values = 1.0 / (self._user_scale[pairs.user_idx, 0] * self._item_scale[pairs.item_idx, 0])
+        values = pairs.make_array(np.float32, len(pairs))
+        for part in parts_of(len(pairs)):
+            scales = self._user_scale[pairs.user_idx[part], 0] * self._item_scale[pairs.item_idx[part], 0]
+            values[part] = 1.0 / scales
         self._normalised = sparse.csr_array((values, pairs.item_idx, pairs.indptr()), shape=shape)
-        self._whole = float(np.square(values, dtype=np.float64).sum())
+        self._whole = sum(float(np.square(values[part], dtype=np.float64).sum()) for part in parts_of(len(pairs)))
 
     def train_step(self, batch: Any) -> dict[str, Any]:
         """Turn the basis once towards the leading vectors; the loss is the share of |N|^2 that it misses."""
         # One thread, or the last bits depend on how many there are.
         with threadpool_limits(1):
-            basis, _ = np.linalg.qr(self.items.vectors.numpy() / self._item_scale)
+            basis, _ = np.linalg.qr(self.items.vectors() / self._item_scale)
             basis, _ = np.linalg.qr(self._normalised.T @ (self._normalised @ basis))
             users = self._normalised @ basis
-        self.take_over(self.items, basis * self._item_scale)
-        self.take_over(self.users, users * self._user_scale)
+        self.items.assign(basis * self._item_scale)
+        self.users.assign(users * self._user_scale)
         caught = float(np.einsum("ij,ij->", users, users, dtype=np.float64))
         return self.report_loss(1.0 - caught / self._whole)

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_spark.kernels.layout import Flags, Floats
-from recsys_spark.models.embedding import EmbeddingModel, EmbeddingTower
+from recsys_spark.models.embedding import EmbeddingModel, EmbeddingTower, as_array
 from recsys_spark.models.embeddings import Embeddings, popularity_scores
 from recsys_spark.models.interactions import TrainedPart
 from recsys_spark.models.neumf import NeumfModel
 from recsys_spark.models.optimizers import RowwiseAdagrad
-from recsys_spark.models.two_tower import TwoTowerModel
+from recsys_spark.models.two_tower import ItemTower, TwoTowerModel
 
 INIT_STD = 0.1
 # Below 1, because squares that only grew would end all learning after some weeks of warm starts.
@@ -56,12 +56,15 @@ def start_tables(
         if not isinstance(model, TwoTowerModel):  # whose users' own vectors are not known from what they scored by
             _continue(users, _user_rows(warm_start), warm_start.is_trained_user, part.users)
         _continue(items, _item_rows(warm_start), warm_start.is_trained_item, part.items)
-    if not model.users.vectors.trainable:
+    if not model.users.table.trainable:
         users.vectors[:] = 0.0
     if model.optimizer is not None:
         model.optimizer.build(model.trainable_weights)
     _fill(model.users, users, model.optimizer)
     _fill(model.items, items, model.optimizer)
+    if isinstance(model.items, ItemTower):
+        of_features = _random_rows(np.random.default_rng([seed, 5]), model.items.n_features, model.items.embedding_dim)
+        model.items.start(items.vectors, items.biases, of_features.vectors)
 
 
 def collect_embeddings(model: EmbeddingModel, part: TrainedPart) -> Embeddings:
@@ -73,7 +76,7 @@ def collect_embeddings(model: EmbeddingModel, part: TrainedPart) -> Embeddings:
         user_biases=users.biases,
         item_vectors=items.vectors,
         item_biases=items.biases,
-        offset=float(model.offset.numpy()),
+        offset=float(as_array(model.offset)),
         popularity=popularity_scores(part.all_pairs.item_counts()),
         is_trained_user=_flags(part.users, part.all_pairs.n_users),
         is_trained_item=_flags(part.items, part.all_pairs.n_items),
@@ -116,24 +119,19 @@ def _continue(start: Rows, earlier: Rows, is_trained: Flags, positions: NDArray[
 
 
 def _fill(tower: EmbeddingTower, rows: Rows, optimizer: RowwiseAdagrad | None) -> None:
-    tower.vectors.assign(rows.vectors)
-    tower.biases.assign(rows.biases)
-    if optimizer is None:
-        return
-    for column, weight in enumerate((tower.vectors, tower.biases)):
-        if weight.trainable:
-            optimizer.squares_of(weight).assign(rows.squares[:, column])
+    tower.assign(rows.vectors, rows.biases)
+    if optimizer is not None and tower.table.trainable:
+        optimizer.squares_of(tower.table).assign(rows.squares)
 
 
 def _rows(tower: EmbeddingTower, read: tuple[Floats, Floats], optimizer: RowwiseAdagrad | None) -> Rows:
     """What was read of a tower, and how far it has been trained."""
     squares = np.zeros((len(read[1]), 2), np.float32)
-    for column, weight in enumerate((tower.vectors, tower.biases)):
-        if optimizer is not None and weight.trainable:
-            squares[:, column] = optimizer.squares_of(weight).numpy()
+    if optimizer is not None and tower.table.trainable:
+        squares[:] = as_array(optimizer.squares_of(tower.table))
     if tower.is_unit:
         # Kept at length one, a vector has gradients so much larger, and turns so much further by them.
-        vectors = tower.vectors.numpy()
+        vectors = tower.vectors()
         squares[:, 0] *= np.square(np.einsum("rd,rd->r", vectors, vectors))
     return Rows(*read, squares)
 

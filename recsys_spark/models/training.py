@@ -6,19 +6,22 @@ import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from recsys_spark.errors import RecsysError
+from recsys_spark.kernels.csr import IndexLists
 from recsys_spark.kernels.least_squares import WholeDataLoss
 from recsys_spark.models.alternating import AlternatingModel, balanced_weight
-from recsys_spark.models.backend import keras
-from recsys_spark.models.batches import PairBatches, UserBatches
+from recsys_spark.models.backend import BACKEND, keras
+from recsys_spark.models.batches import PairBatches, StepGroups, UserBatches
 from recsys_spark.models.checkpoints import Checkpointer, Checkpoints, EpochLog
 from recsys_spark.models.closed_form import StepNumbers
 from recsys_spark.models.embedding import EmbeddingModel
 from recsys_spark.models.embeddings import Embeddings, untrained_embeddings
+from recsys_spark.models.features import ItemFeatures
 from recsys_spark.models.interactions import TrainedPart, TrainingPairs, select_trained
 from recsys_spark.models.neumf import NeumfModel, random_layer
 from recsys_spark.models.objectives import build_objective
@@ -59,6 +62,8 @@ def fit_embeddings(
     warm_start: Embeddings | None = None,
     on_epoch: Callable[[EpochLog], None] | None = None,
     checkpoints: Checkpoints | None = None,
+    log_folder: Path | None = None,
+    item_features: ItemFeatures | None = None,
 ) -> Fit:
     """Train embeddings; the same arguments give the same bits on one type of processor, in any order of `pairs`.
 
@@ -68,7 +73,8 @@ def fit_embeddings(
     A validation slice that holds no trained user counts as none. `warm_start` holds the embeddings of an earlier fit
     with the same loss, similarity and latent size (not of `neumf`); users and items it does not know start afresh. With
     `checkpoints`, training goes on from the newest one of the same fit, to the same bits as without a break; `on_epoch`
-    hears of later epochs.
+    hears of later epochs. TensorBoard's logs go to `log_folder`.
+    `item_features`, (items,), are those of `settings.item_features`.
 
     Raises:
         NothingToTrainError: no pairs are left after `min_*_interactions`.
@@ -86,14 +92,17 @@ def fit_embeddings(
             monitor[0], _LEAST_GAIN, settings.patience, mode=monitor[1], restore_best_weights=True
         )
         callbacks.append(stopping)
+    if log_folder is not None:
+        callbacks.append(keras.callbacks.TensorBoard(log_folder, write_graph=False))
     most, first = epochs or settings.epochs, 0
     if checkpoints is not None:
         known = settings.model_dump(mode="json")
-        purpose = [known, seed, most, *(_digest(each) for each in (pairs, validation, warm_start))]
+        features = None if item_features is None else item_features.lists
+        purpose = [BACKEND, known, seed, most, *(_digest(each) for each in (pairs, validation, warm_start, features))]
         checkpointer = Checkpointer(checkpoints, purpose, epoch_logger.history, stopping)
         callbacks.append(checkpointer)
         first = checkpointer.take_up()
-    model, batches = build_model(part, settings, seed, warm_start, first)
+    model, batches = build_model(part, settings, seed, warm_start, first, item_features)
     # Without shuffle, because Keras would shuffle the batches once more, by the global generator.
     model.fit(batches, initial_epoch=first, epochs=most, verbose=0, callbacks=callbacks, shuffle=False)
     best_epoch = len(epoch_logger.history) if stopping is None else stopping.best_epoch + 1
@@ -106,11 +115,13 @@ def fit_embeddings(
     )
 
 
-def _digest(arrays: TrainingPairs | Embeddings | None) -> str:
-    """SHA-256 of all arrays of a set of pairs or of embeddings."""
+def _digest(arrays: TrainingPairs | Embeddings | IndexLists | None) -> str:
+    """SHA-256 of all arrays of what a training is given."""
     digest = hashlib.sha256()
     for field in fields(arrays) if arrays is not None else ():
         value = getattr(arrays, field.name)
+        if isinstance(value, Path):  # where arrays are made is not what is trained
+            continue
         for part in value if isinstance(value, tuple) else (value,):
             array = np.ascontiguousarray(0 if part is None else part)
             digest.update(f"{field.name} {array.shape} ".encode())
@@ -126,7 +137,12 @@ def untrained_fit(pairs: TrainingPairs, settings: ModelSettings) -> Fit:
 
 
 def build_model(
-    part: TrainedPart, settings: ModelSettings, seed: int, warm_start: Embeddings | None, first_epoch: int = 0
+    part: TrainedPart,
+    settings: ModelSettings,
+    seed: int,
+    warm_start: Embeddings | None,
+    first_epoch: int = 0,
+    item_features: ItemFeatures | None = None,
 ) -> tuple[EmbeddingModel, keras.utils.PyDataset]:
     """Compile a model of the trained part, at its start, and the batches it learns from, of `first_epoch` on."""
     pairs, l2 = part.pairs, settings.l2_penalty
@@ -139,21 +155,28 @@ def build_model(
         solver.compile(WholeDataLoss(settings.unobserved_weight or balanced_weight(pairs), l2), pairs)
         start_tables(solver, part, seed, warm_start, start)
         return solver, StepNumbers(2)
-    model = _embedding_model(pairs, settings, seed)
-    model.compile(build_objective(pairs, settings, seed), RowwiseAdagrad(settings.learning_rate))
+    model = _embedding_model(part, settings, seed, item_features)
+    optimizer = RowwiseAdagrad(settings.learning_rate, settings.embedding_dim)
+    model.compile(build_objective(pairs, settings, seed), optimizer, settings.product_dtype)
     if settings.loss == "mse":
         model.offset.assign(pairs.rating.mean())
     start_tables(model, part, seed, warm_start, start)
     batches = UserBatches if settings.is_trained_by_user else PairBatches
-    return model, batches(pairs, settings.pairs_in_batch, seed, first_epoch)
+    groups = StepGroups(batches(pairs, settings.pairs_in_batch, seed, first_epoch))
+    model.steps_at_once = groups.size
+    return model, groups
 
 
-def _embedding_model(pairs: TrainingPairs, settings: ModelSettings, seed: int) -> EmbeddingModel:
+def _embedding_model(
+    part: TrainedPart, settings: ModelSettings, seed: int, item_features: ItemFeatures | None
+) -> EmbeddingModel:
+    pairs = part.pairs
     sizes = pairs.n_users, pairs.n_items, settings.embedding_dim
     if settings.architecture == "dot":
         return EmbeddingModel(*sizes, settings.is_cosine)
     if settings.architecture == "two_tower":
-        return TwoTowerModel(pairs, settings.embedding_dim, settings.is_cosine, settings.own_embedding, seed)
+        features = None if item_features is None else item_features.select(part.items)
+        return TwoTowerModel(pairs, sizes[2], settings.is_cosine, settings.own_embedding, seed, features)
     model = NeumfModel(*sizes, settings.hidden_units)
     model.hidden = random_layer(settings.hidden_units, settings.embedding_dim, seed)
     return model
@@ -173,7 +196,7 @@ def _spectral_start(part: TrainedPart, settings: ModelSettings, seed: int) -> St
         return None
     model = _spectral_model(part, settings, seed, None)
     model.fit(StepNumbers(1), epochs=_START_STEPS, verbose=0, shuffle=False)
-    return Start(model.users.vectors.numpy(), model.items.vectors.numpy())
+    return Start(model.users.vectors(), model.items.vectors())
 
 
 def _referee(

@@ -7,11 +7,9 @@ import pyarrow as pa
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.blockwise.blocks import TEST, TRAIN, VALIDATION, binary_cell, lists_of
+from recsys_spark.blockwise.blocks import SPLITS, binary_cell, lists_of
 from recsys_spark.kernels.csr import IndexLists
 from recsys_spark.tables import USER_BLOCKS
-
-SPLITS = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
 
 
 def build_user_blocks(users: DataFrame, interactions: DataFrame, block_users: int) -> DataFrame:

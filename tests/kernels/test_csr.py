@@ -17,6 +17,8 @@ from recsys_spark.kernels.csr import (
     csr_from_pairs,
     joined_rows,
     require_valid_columns,
+    rows_of_ones,
+    transpose_lists,
     weigh_rows,
 )
 from tests.kernels.cases import NOT_STORED, dense_of, random_rows, rows_of, sparse_rows
@@ -253,3 +255,21 @@ class TestWeighting:
             column_weights(np.array([0, 5]), 4, "tfidf")
         with pytest.raises(ValueError, match="weighting 'l2' has no column weights"):
             column_weights(np.array([0, 1]), 4, "l2")
+
+
+@given(st.integers(0, 999), st.integers(1, 12), st.integers(1, 12), st.booleans())
+def test_transposed_lists_are_those_of_the_columns(seed: int, n_rows: int, n_columns: int, is_given: bool) -> None:
+    rows = random_rows(seed, n_rows, n_columns, 0.3, "tenths")
+    room = np.empty(rows.nnz, np.int32) if is_given else None
+    columns = transpose_lists(rows, n_columns, room)
+    expected = sp.csr_array((np.ones(rows.nnz), rows.indices, rows.indptr), shape=(n_rows, n_columns)).tocsc()
+    assert columns.indptr.tolist() == expected.indptr.tolist()
+    assert columns.indices.tolist() == expected.indices.tolist()
+    assert room is None or columns.indices is room
+
+
+def test_rows_of_ones_take_no_memory_for_them() -> None:
+    rows = rows_of_ones(IndexLists(np.array([0, 2, 3]), np.array([0, 4, 1], np.int32)), 5)
+    assert rows.values.tolist() == [1, 1, 1]
+    assert rows.values.strides == (0,)
+    assert rows.n_columns == 5

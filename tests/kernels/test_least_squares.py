@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from recsys_spark.kernels.csr import CsrRows
+from recsys_spark.kernels.csr import CsrRows, rows_of_ones
 from recsys_spark.kernels.least_squares import CHUNK_ENTRIES, fixed_side, solve_rows
 from tests.kernels.cases import dense_of, random_rows, rows_of
 
@@ -40,6 +40,24 @@ def test_equals_the_normal_equations(data: st.DataObject) -> None:
     np.testing.assert_allclose(solved, expected, rtol=2e-3, atol=2e-4)
     np.testing.assert_allclose(shares, left, rtol=2e-3, atol=2e-4)
     assert solved.dtype == np.float32
+
+
+@pytest.mark.parametrize("is_stepped", [False, True])
+def test_ones_that_take_no_memory_give_the_bits_of_ones_that_do(is_stepped: bool) -> None:
+    random = np.random.default_rng(0)
+    rows = random_rows(1, 300, 200, 0.2, "tenths")
+    vectors, start = (random.standard_normal((n, 16)).astype(np.float32) for n in (200, 300))
+    whole = CsrRows(rows.indptr, rows.indices, np.ones(rows.nnz, np.float32), 200)
+    penalties = np.full(300, 0.5, np.float32)
+    solved = [
+        solve_rows(each, fixed_side(vectors), 0.1, penalties, start=start if is_stepped else None)
+        for each in (whole, rows_of_ones(rows, 200))
+    ]
+    assert solved[0][0].tobytes() == solved[1][0].tobytes()
+    assert solved[0][1].tobytes() == solved[1][1].tobytes()
+    alone = [solve_rows(each, fixed_side(vectors), 0.1, penalties[:1]) for each in
+             (whole.slice_rows(0, 1), rows_of_ones(whole.slice_rows(0, 1), 200))]  # fmt: skip
+    assert alone[0][0].tobytes() == alone[1][0].tobytes()
 
 
 @pytest.mark.parametrize("length", [47, 48, 64, CHUNK_ENTRIES, CHUNK_ENTRIES + 1, 3000])

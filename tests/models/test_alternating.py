@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from recsys_spark.kernels.csr import CsrRows
 from recsys_spark.kernels.least_squares import WholeDataLoss
-from recsys_spark.models.alternating import AlternatingModel, transposed
+from recsys_spark.models.alternating import AlternatingModel
 from recsys_spark.models.closed_form import StepNumbers
 from recsys_spark.models.interactions import TrainingPairs
 from recsys_spark.models.training import fit_embeddings
@@ -48,7 +47,7 @@ def test_passes_equal_those_in_float64() -> None:
     model = AlternatingModel(30, 20, 6)
     model.compile(LOSS, pairs)
     items = np.random.default_rng(0).standard_normal((20, 6)) / 10
-    model.items.vectors.assign(items)
+    model.items.assign(items)
     logs = model.fit(StepNumbers(2), epochs=3, verbose=0, shuffle=False).history["loss"]
     for epoch in range(3):
         users = _solved(seen, items)
@@ -56,8 +55,8 @@ def test_passes_equal_those_in_float64() -> None:
         items = _solved(seen.T, users)
         after_items = _loss(seen, users, items, items, users, seen.T)
         assert logs[epoch] == pytest.approx((after_users + after_items) / 2, rel=1e-4)
-    np.testing.assert_allclose(model.users.vectors.numpy(), users, atol=1e-4)
-    np.testing.assert_allclose(model.items.vectors.numpy(), items, atol=1e-4)
+    np.testing.assert_allclose(model.users.vectors(), users, atol=1e-4)
+    np.testing.assert_allclose(model.items.vectors(), items, atol=1e-4)
 
 
 def test_a_user_nobody_saw_and_rows_of_all_lengths() -> None:
@@ -87,15 +86,6 @@ def test_biases_of_another_loss_are_left_behind() -> None:
     fit = fit_embeddings(train, ModelSettings(loss="ials", embedding_dim=8), 0, epochs=1, warm_start=other)
     assert not fit.embeddings.item_biases.any()
     assert not fit.embeddings.user_biases.any()
-
-
-def test_transposed_rows_are_the_columns() -> None:
-    rows = CsrRows(np.array([0, 2, 2, 3]), np.array([1, 3, 1], np.int32), np.array([1, 2, 3], np.float32), 4)
-    columns = transposed(rows)
-    assert columns.indptr.tolist() == [0, 0, 2, 2, 3]
-    assert columns.indices.tolist() == [0, 2, 0]
-    assert columns.values.tolist() == [1, 3, 2]
-    assert columns.n_columns == 3
 
 
 def test_a_penalty_is_needed() -> None:

@@ -1,8 +1,9 @@
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_spark.models.batches import PairBatches, UserBatches
+from recsys_spark.models.batches import STEPS_AT_ONCE, PairBatches, StepGroups, UserBatches
 from tests.models.conftest import to_pairs
 
 PAIRS = to_pairs([(user, item) for user in range(5) for item in range(2)], 5, 2)
@@ -71,3 +72,22 @@ def test_users_of_a_batch_are_whole_and_in_an_order_of_the_epoch() -> None:
     assert len(batches[0][0][0]) == 10
     batches.on_epoch_end()
     assert users_in_turn(batches) == users_in_turn(UserBatches(pairs, 30, seed=1, epoch=1)) != first
+
+
+@pytest.mark.parametrize("users", [1, 15, 16, 17, 33, 241])
+@pytest.mark.parametrize("kind", [PairBatches, UserBatches])
+def test_groups_hold_every_batch_once_in_turn(users: int, kind: type[PairBatches] | type[UserBatches]) -> None:
+    pairs = to_pairs([(user, item) for user in range(users) for item in range(2)], users, 2)
+    batches, groups = kind(pairs, 2, 0), StepGroups(kind(pairs, 2, 0))
+    joined = [groups[number] for number in range(len(groups))]
+    assert {len(ratings) for _, ratings, _ in joined} == {2 * groups.size}
+    assert groups.size <= STEPS_AT_ONCE
+    for place in range(2):
+        known = np.concatenate([batches[number][0][place] for number in range(len(batches))])
+        assert np.array_equal(np.concatenate([idx[place] for idx, _, _ in joined])[: len(known)], known)
+    weights = np.concatenate([weights for _, _, weights in joined])
+    assert weights[: 2 * len(batches)].sum() == len(pairs)
+    assert not weights[2 * len(batches) :].any()
+    groups.on_epoch_end()
+    batches.on_epoch_end()
+    assert np.array_equal(groups[0][0][0][: len(batches[0][0][0])], batches[0][0][0])

@@ -31,10 +31,8 @@ def with_untrained(embeddings: Embeddings, users: list[int], items: list[int]) -
 def test_the_scoring_product_equals_the_prediction_of_keras() -> None:
     embeddings = random_embeddings(5, 4, 3)
     model = EmbeddingModel(5, 4, 3)
-    model.users.vectors.assign(embeddings.user_vectors)
-    model.users.biases.assign(embeddings.user_biases)
-    model.items.vectors.assign(embeddings.item_vectors)
-    model.items.biases.assign(embeddings.item_biases)
+    model.users.assign(embeddings.user_vectors, embeddings.user_biases)
+    model.items.assign(embeddings.item_vectors, embeddings.item_biases)
     model.offset.assign(embeddings.offset)
     users, items = (idx.ravel().astype(np.int32) for idx in np.meshgrid(np.arange(5), np.arange(4), indexing="ij"))
     predicted = np.asarray(model.predict((users, items), verbose=0)).reshape(5, 4)

@@ -106,6 +106,11 @@ def test_a_corrupted_model_is_refused(saved: Path, corrupt: Callable[[Path], obj
         load_embeddings(saved)
 
 
+def test_a_model_of_an_earlier_format_is_no_start_but_no_failure_either(saved: Path) -> None:
+    edit_manifest(saved, lambda m: m.update(format=1))
+    assert load_warm_start(saved, SETTINGS) is None
+
+
 def test_a_pickle_is_never_loaded(saved: Path) -> None:
     path = saved / "popularity.npy"
     np.save(path, np.array([{}], dtype=object), allow_pickle=True)

@@ -1,11 +1,18 @@
+import mmap
 import tracemalloc
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from recsys_spark.errors import RecsysError
 from recsys_spark.models.interactions import TrainingPairs, select_trained
-from tests.models.conftest import to_pairs
+from recsys_spark.models.training import fit_embeddings
+from recsys_spark.sections import ModelSettings
+from tests.models.conftest import split_checkerboard, to_pairs
 
 
 def test_pairs_are_sorted_by_user_and_item() -> None:
@@ -78,3 +85,32 @@ def test_nothing_left_to_train_on_is_an_error_that_names_the_settings() -> None:
         select_trained(to_pairs([(0, 0), (1, 0)], 2, 1), 3, 1)
     with pytest.raises(RecsysError, match="0 pairs"):
         select_trained(to_pairs([], 2, 1), 1, 1)
+
+
+def test_arrays_made_from_mapped_pairs_are_files_that_go_with_them(tmp_path: Path) -> None:
+    in_memory = to_pairs([(0, 0), (0, 3), (2, 1), (2, 3), (3, 1), (3, 2), (3, 3), (2, 2)], 4, 5)
+    pairs = replace(in_memory, scratch=tmp_path)
+    part, expected = select_trained(pairs, 2, 2), select_trained(in_memory, 2, 2)
+    for name in ("user_idx", "item_idx", "rating"):
+        array = getattr(part.pairs, name)
+        assert array.tolist() == getattr(expected.pairs, name).tolist()
+        assert is_mapped(array)
+        assert not is_mapped(getattr(expected.pairs, name))
+    assert part.pairs.scratch == tmp_path
+    assert list(tmp_path.iterdir()) == []
+
+
+def is_mapped(array: NDArray[Any]) -> bool:
+    base: Any = array
+    while base is not None and not isinstance(base, mmap.mmap):
+        base = base.obj if isinstance(base, memoryview) else getattr(base, "base", None)
+    return base is not None
+
+
+def test_a_mapped_training_gives_the_same_bits(tmp_path: Path) -> None:
+    pairs, _ = split_checkerboard()
+    for loss in ("ials", "spectral", "bpr", "softmax"):
+        settings = ModelSettings(loss=loss, embedding_dim=8, batch_size=64, min_item_interactions=8)
+        fits = [fit_embeddings(each, settings, 0, epochs=2) for each in (pairs, replace(pairs, scratch=tmp_path))]
+        assert fits[0].embeddings.item_vectors.tobytes() == fits[1].embeddings.item_vectors.tobytes()
+        assert fits[0].embeddings.user_vectors.tobytes() == fits[1].embeddings.user_vectors.tobytes()

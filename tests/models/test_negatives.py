@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from recsys_spark.models import negatives
-from recsys_spark.models.backend import tf
 from recsys_spark.models.interactions import TrainingPairs
 from recsys_spark.models.negatives import AllItems, ItemSampler, NegativeSampler, SeenFilter, SharedNegatives
 from tests.models.conftest import to_pairs

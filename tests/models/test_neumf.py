@@ -7,8 +7,6 @@ from hypothesis import strategies as st
 
 from recsys_spark.kernels.csr import IndexLists
 from recsys_spark.kernels.hidden import HiddenLayer, hidden_scores, hidden_scores_of_all
-from recsys_spark.models.backend import tf
-from recsys_spark.models.embedding import Encoded
 from recsys_spark.models.neumf import NeumfModel, random_layer
 from recsys_spark.models.training import fit_embeddings
 from recsys_spark.sections import ModelSettings
@@ -48,13 +46,10 @@ def test_the_model_scores_and_ranks_as_the_kernel_does() -> None:
     model = NeumfModel(5, 9, 4, 3)
     model.hidden = random_layer(3, 4, seed=1)
     users, items, biases = random_floats(random, 5, 4), random_floats(random, 9, 4), random_floats(random, 9)
-    model.users.vectors.assign(users)
-    model.items.vectors.assign(items)
-    model.items.biases.assign(biases)
+    model.users.assign(users)
+    model.items.assign(items, biases)
     expected = users @ items.T + biases + by_hand(users, items, model.hidden)
-    scored = model.score(
-        Encoded(tf.constant(users[:, None]), tf.zeros((5, 1))), Encoded(tf.constant(items[None]), tf.constant(biases))
-    )
+    scored = model.score(model.users(np.arange(5))[:, None], model.items(np.arange(9))[None])
     assert np.asarray(scored) == pytest.approx(expected, rel=1e-4, abs=1e-4)
     seen = IndexLists(np.array([0, 2, 2]), np.array([0, 5], np.int32))  # of the second and the fourth user
     best = model.best_items(np.array([1, 3]), seen, 8)

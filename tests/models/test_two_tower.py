@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys_spark.kernels.csr import CsrRows
 from recsys_spark.kernels.pooling import pool_rows
-from recsys_spark.models.backend import tf
 from recsys_spark.models.batches import UserBatches
 from recsys_spark.models.interactions import TrainingPairs
 from recsys_spark.models.training import fit_embeddings
@@ -43,7 +43,7 @@ def test_a_batch_pools_one_half_and_learns_the_other(is_cosine: bool) -> None:
     pairs = to_pairs([(user, item) for user in range(3) for item in range(user, user + 5)], 3, 7)
     model = TwoTowerModel(pairs, 4, is_cosine, has_own=False, seed=5)
     vectors = np.random.default_rng(0).standard_normal((7, 4)).astype(np.float32)
-    model.items.vectors.assign(vectors)
+    model.items.assign(vectors)
     if is_cosine:
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     batch = UserBatches(pairs, 20, seed=0)[0]
@@ -56,7 +56,7 @@ def test_a_batch_pools_one_half_and_learns_the_other(is_cosine: bool) -> None:
             kept = items[(rows == row) & (np.asarray(wanted) == 0)]
             expected = vectors[kept].sum(axis=0) / max(1, len(kept)) ** 0.5
             expected /= max(float(np.linalg.norm(expected)), 1e-6) if is_cosine else 1.0
-            assert np.asarray(encoded.vectors)[row] == pytest.approx(expected, abs=1e-5)
+            assert np.asarray(model.users.vectors_of(encoded))[row] == pytest.approx(expected, abs=1e-5)
         wanted_of[step] = np.asarray(wanted).tolist()
         assert set(wanted_of[step]) == {0.0, 1.0}
     assert wanted_of[0] != wanted_of[1]

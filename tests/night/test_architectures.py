@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 
+from recsys_spark.models.features import find_features
 from tests.night.catalogue import (
     FIRST_DAY,
     N_USERS,
@@ -39,6 +40,26 @@ NEUMF = {
     "recommend.model": "neighbors",
     "neighbors.enabled": "true",
 }
+
+
+def test_what_items_are_like_has_a_part_in_a_night_whose_logs_are_kept(spark: SparkSession, tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    sets = {**TWO_TOWER, "model.item_features": '["title"]', "model.tensorboard": str(logs), "model.epochs": "4"}
+    workspace = Workspace(spark, tmp_path, sets, is_described=True)
+    write_events(workspace.folder / "events.csv", checkerboard())
+    items = {item for _, item, *_ in checkerboard()}
+    write_csv(
+        workspace.folder / "items.csv", ["code", "label"], [[item, f"{half_of(item)} | all"] for item in sorted(items)]
+    )
+    write_csv(workspace.folder / "users.csv", ["name"], [[user_id(user)] for user in range(N_USERS)])
+    run_id = workspace.night(FIRST_DAY)
+    known = find_features(({"title": f"{half_of(item)} | all"} for item in sorted(items)), ("title",))
+    assert known.size == 3
+    lists = workspace.lists()
+    for user in seen_by_user(checkerboard()):
+        assert np.mean([half_of(item) == half_of(user) for item in lists[user].item_ids]) > 0.9, user
+    assert [path.name for path in logs.iterdir()] == [f"{FIRST_DAY}-{run_id}"]
+    assert sorted(path.name for path in (logs / f"{FIRST_DAY}-{run_id}").iterdir()) == ["model", "selection"]
 
 
 @pytest.mark.parametrize("sampled", [None, 18])
