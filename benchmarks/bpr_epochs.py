@@ -21,11 +21,11 @@ from benchmarks.synthetic import Case, Seconds
 from benchmarks.time_to_quality import seconds_to
 from recsys_spark.kernels.csr import IndexLists
 from recsys_spark.kernels.scoring import score_top_k
+from recsys_spark.model_sections import ModelSettings
 from recsys_spark.models.batches import PairBatches, StepGroups
 from recsys_spark.models.interactions import TrainedPart, select_trained
 from recsys_spark.models.training import build_model
 from recsys_spark.models.validation import BestItems, RankingValidation
-from recsys_spark.sections import ModelSettings
 
 LEARNING_EPOCHS = 20
 BPR = ModelSettings(loss="bpr", batch_size=2048, negatives=1)

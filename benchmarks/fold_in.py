@@ -19,11 +19,11 @@ from recsys_spark.kernels.csr import CsrRows, IndexLists
 from recsys_spark.kernels.fold_in import fold_in_rows, places_of
 from recsys_spark.kernels.least_squares import WholeDataLoss, fixed_side
 from recsys_spark.kernels.scoring import score_top_k
+from recsys_spark.model_sections import ModelSettings
 from recsys_spark.models.alternating import sampled_l2
 from recsys_spark.models.embeddings import Embeddings
 from recsys_spark.models.interactions import TrainingPairs
 from recsys_spark.models.training import fit_embeddings
-from recsys_spark.sections import ModelSettings
 
 RUNS = {
     "ml-1m": (ml_1m, ModelSettings(unobserved_weight=1.0, l2=0.003, epochs=10)),

@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 from benchmarks.datasets import FOLDER, is_there, ml_1m
 from benchmarks.harness import save
 from benchmarks.quality import SEED, some_pairs, without_a_tenth
+from recsys_spark.model_sections import ModelSettings
 from recsys_spark.models.features import ItemFeatures, find_features
 from recsys_spark.models.training import fit_embeddings
-from recsys_spark.sections import ModelSettings
 
 NAMES = ("genres", "director", "actors")
 SHARES = {"small": (0.1,), "full": (0.1, 1.0)}

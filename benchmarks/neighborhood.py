@@ -14,12 +14,13 @@ import numpy as np
 from benchmarks.datasets import is_there, ml_1m
 from benchmarks.harness import save
 from benchmarks.quality import SEED, without_a_tenth
+from recsys_spark.model_sections import NeighborhoodSettings
 from recsys_spark.models.interactions import TrainedPart, TrainingPairs
 from recsys_spark.models.neighborhood import fit_neighborhood
 from recsys_spark.models.neighborhood_validation import NeighborhoodReferee
 from recsys_spark.models.reconstruction import NearestUsers, rows_of_pairs
 from recsys_spark.models.validation import RankingValidation
-from recsys_spark.sections import NeighborhoodSettings, NeighborSettings
+from recsys_spark.sections import NeighborSettings
 
 SMALL = [("none", 50, 0.2), ("l2", 50, 0.2)]
 FULL = [*SMALL, ("none", 200, 0.2), ("none", 200, 0.1), ("l2", 200, 0.2), ("l2", 200, 0.1)]

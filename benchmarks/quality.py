@@ -23,10 +23,10 @@ from recsys_spark.kernels.csr import IndexLists
 from recsys_spark.kernels.scoring import score_top_k
 from recsys_spark.kernels.topk import TopK
 from recsys_spark.metrics.ranking import hits_matrix, ranking_metrics
+from recsys_spark.model_sections import ModelSettings
 from recsys_spark.models.embeddings import Embeddings
 from recsys_spark.models.interactions import TrainingPairs
 from recsys_spark.models.training import fit_embeddings
-from recsys_spark.sections import ModelSettings
 
 SEED = 0
 VALIDATION_SHARE = 0.1

@@ -17,10 +17,10 @@ from benchmarks.harness import save
 from benchmarks.quality import SEED, some_pairs, without_a_tenth
 from examples.fetch_movielens import CACHE
 from recsys_spark.kernels.scoring import score_pairs
+from recsys_spark.model_sections import ModelSettings
 from recsys_spark.models.embeddings import Embeddings
 from recsys_spark.models.interactions import TrainingPairs
 from recsys_spark.models.training import fit_embeddings
-from recsys_spark.sections import ModelSettings
 
 FOLDS = 5
 STARS = 4.0  # between the lowest rating, 0, and the highest, 1

@@ -31,11 +31,11 @@ from benchmarks.jobs import spark_session
 from benchmarks.quality import means, without_a_tenth
 from recsys_spark.kernels.csr import IndexLists
 from recsys_spark.kernels.scoring import score_top_k
+from recsys_spark.model_sections import ModelSettings
 from recsys_spark.models.closed_form import StepNumbers
 from recsys_spark.models.interactions import TrainingPairs, select_trained
 from recsys_spark.models.tables import collect_embeddings
 from recsys_spark.models.training import build_model
-from recsys_spark.sections import ModelSettings
 
 DIMS, PASSES = 64, 20
 SETTINGS = {"unobserved_weight": 1.0, "l2": 0.003}

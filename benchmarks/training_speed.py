@@ -36,13 +36,13 @@ from benchmarks.harness import PROJECT, report, run_cases
 from benchmarks.jobs import CORES, spark_session
 from benchmarks.quality import some_pairs
 from benchmarks.synthetic import Case, Seconds
+from recsys_spark.model_sections import ModelSettings
 from recsys_spark.models.backend import keras
 from recsys_spark.models.batches import PairBatches, StepGroups
 from recsys_spark.models.closed_form import StepNumbers
 from recsys_spark.models.interactions import TrainingPairs, select_trained
 from recsys_spark.models.training import build_model
 from recsys_spark.models.validation import RatingValidation
-from recsys_spark.sections import ModelSettings
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from benchmarks.datasets import is_there, ncf_train
 from benchmarks.quality import SEED, rank_given, some_pairs
+from recsys_spark.model_sections import ModelSettings
 from recsys_spark.models.interactions import TrainingPairs
 from recsys_spark.models.training import fit_embeddings
-from recsys_spark.sections import ModelSettings
 
 GRID = {"embedding_dim": (192,), "unobserved_weight": (0.1, 0.15, 0.3, 0.6), "l2": (0.004, 0.007, 0.01, 0.02)}
 EPOCHS = 12

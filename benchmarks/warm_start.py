@@ -17,10 +17,10 @@ import pandas as pd
 
 from benchmarks.datasets import CACHE, FOLDER, is_there
 from benchmarks.harness import save
+from recsys_spark.model_sections import ModelSettings
 from recsys_spark.models.checkpoints import EpochLog
 from recsys_spark.models.interactions import TrainingPairs
 from recsys_spark.models.training import fit_embeddings
-from recsys_spark.sections import ModelSettings
 
 LOSSES = ("ials", "bpr")
 NAMES = ["userId", "movieId", "rating", "timestamp"]

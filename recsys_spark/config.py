@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 from pydantic_settings.exceptions import SettingsError as EnvironmentValueError
 
 from recsys_spark.errors import SettingsError
+from recsys_spark.model_sections import ModelSettings, NeighborhoodSettings
 from recsys_spark.sections import (
     AuditSettings,
     EntitySettings,
@@ -27,8 +28,6 @@ from recsys_spark.sections import (
     EventSettings,
     FeedbackSettings,
     MatrixSettings,
-    ModelSettings,
-    NeighborhoodSettings,
     NeighborSettings,
     PlanSettings,
     RecommendSettings,
@@ -119,8 +118,8 @@ class Settings(BaseSettings):
             )
 
     def digest(self) -> str:
-        """SHA-256 of what the results depend on: all but where they are written and the Spark session."""
-        content = self.model_dump(mode="json", exclude={"storage", "spark"})
+        """SHA-256 of what the results depend on: all but where they and logs are written and the Spark session."""
+        content = self.model_dump(mode="json", exclude={"storage": True, "spark": True, "model": {"tensorboard"}})
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

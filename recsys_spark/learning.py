@@ -21,6 +21,7 @@ from recsys_spark.blockwise.fold_in import FoldIn, distribute_least_squares, dis
 from recsys_spark.blockwise.user_rows import ROW_COLUMNS
 from recsys_spark.errors import RecsysError
 from recsys_spark.kernels.least_squares import WholeDataLoss
+from recsys_spark.model_sections import ModelSettings
 from recsys_spark.models.alternating import sampled_l2
 from recsys_spark.models.checkpoints import STATE, EpochLog
 from recsys_spark.models.embeddings import Embeddings, popularity_scores
@@ -31,7 +32,6 @@ from recsys_spark.models.training import Fit, fit_embeddings, untrained_fit
 from recsys_spark.progress import report_progress
 from recsys_spark.report.learning_curve import draw_learning_curve
 from recsys_spark.scoring import blocks_of
-from recsys_spark.sections import ModelSettings
 from recsys_spark.storage.errors import StorageError
 from recsys_spark.tables import (
     ITEMS,

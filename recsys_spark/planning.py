@@ -21,12 +21,12 @@ from recsys_spark.kernels.csr import CsrRows
 from recsys_spark.kernels.distances import nearest_rows
 from recsys_spark.kernels.layout import EXTRA_COLUMNS
 from recsys_spark.kernels.scoring import score_top_k
-from recsys_spark.sections import SIMILARITY_BATCH_USERS
+from recsys_spark.model_sections import SIMILARITY_BATCH_USERS
 from recsys_spark.storage.filesystem import names_local_folder
 
 if TYPE_CHECKING:
     from recsys_spark.config import Settings
-    from recsys_spark.sections import ModelSettings
+    from recsys_spark.model_sections import ModelSettings
 
 WORKER_BYTES = 160 << 20  # Python with NumPy, Numba, pandas and PyArrow, and the compiled kernels
 BATCH_BYTES = 64 << 20  # the most that Spark hands over at once, where it reads the blocks

@@ -258,7 +258,8 @@ def test_settings_never_change(written: Written) -> None:
 def test_the_digest_tells_what_results_depend_on(written: Written) -> None:
     path = written()
     digest = load_settings(path).digest()
-    assert load_settings(path, ["storage.root=/other", "spark.shuffle_partitions=3"]).digest() == digest
+    elsewhere = ["storage.root=/other", "spark.shuffle_partitions=3", "model.tensorboard=/logs"]
+    assert load_settings(path, elsewhere).digest() == digest
     for override in ("seed=1", "model.epochs=3", "events.path=/other", "evaluate.split=random"):
         assert load_settings(path, [override]).digest() != digest, override
 
@@ -269,3 +270,11 @@ def test_the_settings_files_that_ship_are_valid(name: str, monkeypatch: pytest.M
     for variable in {part.split("}")[0] for part in path.read_text().split("${")[1:]}:
         monkeypatch.setenv(variable, "/somewhere")
     assert isinstance(load_settings(path), Settings)
+
+
+def test_features_must_be_attributes_of_items(written: Written) -> None:
+    chosen = ["model.architecture=two_tower", "model.loss=softmax", 'model.item_features=["genres"]']
+    with pytest.raises(SettingsError, match=r"item_features \['genres'\] are not among items.attributes, \[\]"):
+        load_settings(written(), chosen)
+    with pytest.raises(SettingsError, match="item_features needs architecture 'two_tower', got 'dot'"):
+        load_settings(written(), ['model.item_features=["genres"]'])

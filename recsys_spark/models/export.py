@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from recsys_spark.errors import RecsysError
 from recsys_spark.kernels.hidden import HiddenLayer
+from recsys_spark.model_sections import ModelSettings
 from recsys_spark.models.embeddings import Embeddings
-from recsys_spark.sections import ModelSettings
 
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.weights.h5"

@@ -14,6 +14,7 @@ from recsys_spark.kernels.csr import CsrRows
 from recsys_spark.kernels.layout import Floats
 from recsys_spark.kernels.neighbor_scoring import NeighborMode
 from recsys_spark.kernels.similarity import embed_behavior
+from recsys_spark.model_sections import NeighborhoodSettings
 from recsys_spark.models.backend import keras, ops, steps
 from recsys_spark.models.checkpoints import EpochLog
 from recsys_spark.models.embedding import as_array, of_length_one
@@ -23,7 +24,7 @@ from recsys_spark.models.optimizers import RowwiseAdagrad
 from recsys_spark.models.reconstruction import Inputs, NearestUsers, ReconstructionBatches, rows_of_pairs
 from recsys_spark.models.tables import INIT_STD
 from recsys_spark.models.validation import K, RankingValidation
-from recsys_spark.sections import NeighborhoodSettings, NeighborSettings
+from recsys_spark.sections import NeighborSettings
 
 Tensor = Any
 SMOOTHING = 0.05

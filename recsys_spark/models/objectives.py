@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from recsys_spark.model_sections import ModelSettings
 from recsys_spark.models.backend import ops
 from recsys_spark.models.embedding import Batch, EmbeddingModel
 from recsys_spark.models.interactions import TrainingPairs
 from recsys_spark.models.losses import PAIR_LOSSES, Scores, SharedScores, cosine_contrastive, softmax
 from recsys_spark.models.negatives import AllItems, ItemSampler, NegativeSampler, SharedNegatives
-from recsys_spark.sections import ModelSettings
 
 Tensor = Any
 

@@ -11,10 +11,11 @@ from recsys_spark.kernels.csr import IDF_WEIGHTINGS, CsrRows, IndexLists, column
 from recsys_spark.kernels.distances import nearest_rows
 from recsys_spark.kernels.layout import Floats
 from recsys_spark.kernels.similarity import Similarity, ratings_of_neighbors
+from recsys_spark.model_sections import SIMILARITY_BATCH_USERS
 from recsys_spark.models.backend import keras
 from recsys_spark.models.batches import round_up
 from recsys_spark.models.interactions import TrainingPairs
-from recsys_spark.sections import SIMILARITY_BATCH_USERS, NeighborSettings
+from recsys_spark.sections import NeighborSettings
 
 Places = NDArray[np.int32]
 

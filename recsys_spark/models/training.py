@@ -14,6 +14,7 @@ import numpy as np
 from recsys_spark.errors import RecsysError
 from recsys_spark.kernels.csr import IndexLists
 from recsys_spark.kernels.least_squares import WholeDataLoss
+from recsys_spark.model_sections import ModelSettings
 from recsys_spark.models.alternating import AlternatingModel, balanced_weight
 from recsys_spark.models.backend import BACKEND, keras
 from recsys_spark.models.batches import PairBatches, StepGroups, UserBatches
@@ -30,7 +31,6 @@ from recsys_spark.models.spectral import SpectralModel
 from recsys_spark.models.tables import Start, collect_embeddings, start_tables
 from recsys_spark.models.two_tower import TwoTowerModel
 from recsys_spark.models.validation import RankingValidation, RatingValidation
-from recsys_spark.sections import ModelSettings
 
 _NDCG, _RMSE = "val_ndcg@10", "val_rmse"
 _START_STEPS = 4  # of subspace iteration; a start need not be exact
@@ -96,7 +96,7 @@ def fit_embeddings(
         callbacks.append(keras.callbacks.TensorBoard(log_folder, write_graph=False))
     most, first = epochs or settings.epochs, 0
     if checkpoints is not None:
-        known = settings.model_dump(mode="json")
+        known = settings.model_dump(mode="json", exclude={"tensorboard"})
         features = None if item_features is None else item_features.lists
         purpose = [BACKEND, known, seed, most, *(_digest(each) for each in (pairs, validation, warm_start, features))]
         checkpointer = Checkpointer(checkpoints, purpose, epoch_logger.history, stopping)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from recsys_spark.model_sections import ModelSettings
 from recsys_spark.models.interactions import TrainingPairs
-from recsys_spark.sections import ModelSettings
 
 
 def split_checkerboard(n_users: int = 60, n_items: int = 40, seed: int = 0) -> tuple[TrainingPairs, TrainingPairs]:

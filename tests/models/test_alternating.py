@@ -5,11 +5,11 @@ import pytest
 from numpy.typing import NDArray
 
 from recsys_spark.kernels.least_squares import WholeDataLoss
+from recsys_spark.model_sections import LEAST_IALS_L2, ModelSettings
 from recsys_spark.models.alternating import AlternatingModel
 from recsys_spark.models.closed_form import StepNumbers
 from recsys_spark.models.interactions import TrainingPairs
 from recsys_spark.models.training import fit_embeddings
-from recsys_spark.sections import LEAST_IALS_L2, ModelSettings
 from tests.models.conftest import split_checkerboard, to_pairs
 
 Wide = NDArray[np.float64]

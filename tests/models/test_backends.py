@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from recsys_spark.model_sections import ModelSettings
 from recsys_spark.models.training import fit_embeddings
-from recsys_spark.sections import ModelSettings
 from tests.models.conftest import split_checkerboard
 
 LOSSES: list[dict[str, Any]] = [

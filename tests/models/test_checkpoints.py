@@ -13,9 +13,9 @@ from typing import Any, get_args
 
 import pytest
 
+from recsys_spark.model_sections import Loss, ModelSettings
 from recsys_spark.models.checkpoints import EpochLog
 from recsys_spark.models.training import Fit, fit_embeddings
-from recsys_spark.sections import Loss, ModelSettings
 from tests.models.conftest import split_checkerboard
 from tests.models.test_training import digest
 

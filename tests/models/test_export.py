@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from recsys_spark.errors import RecsysError
+from recsys_spark.model_sections import ModelSettings
 from recsys_spark.models.embeddings import Embeddings
 from recsys_spark.models.export import load_embeddings, load_warm_start, read_manifest, save_embeddings
 from recsys_spark.models.neumf import random_layer
-from recsys_spark.sections import ModelSettings
 from tests.models.test_embeddings import random_embeddings, with_untrained
 
 SETTINGS = ModelSettings(loss="bce", embedding_dim=3)

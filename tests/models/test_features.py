@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
+from recsys_spark.model_sections import ModelSettings
 from recsys_spark.models.features import MOST_OF_AN_ITEM, ItemFeatures, find_features
 from recsys_spark.models.interactions import select_trained
 from recsys_spark.models.training import build_model, fit_embeddings
-from recsys_spark.sections import ModelSettings
 from tests.models.conftest import split_checkerboard, to_pairs
 
 WITH_FEATURES = ModelSettings.model_validate(

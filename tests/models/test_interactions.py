@@ -9,9 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from recsys_spark.errors import RecsysError
+from recsys_spark.model_sections import ModelSettings
 from recsys_spark.models.interactions import TrainingPairs, select_trained
 from recsys_spark.models.training import fit_embeddings
-from recsys_spark.sections import ModelSettings
 from tests.models.conftest import split_checkerboard, to_pairs
 
 

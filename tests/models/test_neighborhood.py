@@ -8,12 +8,13 @@ from numpy.typing import NDArray
 
 from recsys_spark.errors import RecsysError
 from recsys_spark.kernels.similarity import embed_behavior, learned_similarities
+from recsys_spark.model_sections import NeighborhoodSettings
 from recsys_spark.models.interactions import TrainedPart, TrainingPairs
 from recsys_spark.models.neighborhood import SMOOTHING, NeighborhoodModel, fit_neighborhood
 from recsys_spark.models.neighborhood_validation import NeighborhoodReferee
 from recsys_spark.models.reconstruction import FOLDS, NearestUsers, ReconstructionBatches, rows_of_pairs
 from recsys_spark.models.validation import RankingValidation
-from recsys_spark.sections import NeighborhoodSettings, NeighborSettings
+from recsys_spark.sections import NeighborSettings
 from tests.models.conftest import to_pairs
 
 TINY = NeighborhoodSettings(embedding_dim=8, epochs=4, patience=10)

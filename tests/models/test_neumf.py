@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from recsys_spark.kernels.csr import IndexLists
 from recsys_spark.kernels.hidden import HiddenLayer, hidden_scores, hidden_scores_of_all
+from recsys_spark.model_sections import ModelSettings
 from recsys_spark.models.neumf import NeumfModel, random_layer
 from recsys_spark.models.training import fit_embeddings
-from recsys_spark.sections import ModelSettings
 from tests.models.conftest import split_checkerboard, to_pairs
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from recsys_spark.errors import RecsysError
+from recsys_spark.model_sections import ModelSettings
 from recsys_spark.models.training import fit_embeddings
-from recsys_spark.sections import ModelSettings
 from tests.models.conftest import split_checkerboard, to_pairs
 
 SPECTRAL = ModelSettings(loss="spectral", embedding_dim=6)

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from recsys_spark.errors import RecsysError
+from recsys_spark.model_sections import Loss, ModelSettings
 from recsys_spark.models.embeddings import Embeddings
 from recsys_spark.models.interactions import TrainingPairs
 from recsys_spark.models.training import EpochLog, fit_embeddings, untrained_fit
-from recsys_spark.sections import Loss, ModelSettings
 from tests.models.conftest import split_checkerboard, to_pairs
 
 RANKING: list[Loss] = ["ials", "spectral", "softmax", "sampled_softmax", "cosine_contrastive", "bpr", "bce"]

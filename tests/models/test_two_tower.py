@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from recsys_spark.kernels.csr import CsrRows
 from recsys_spark.kernels.pooling import pool_rows
+from recsys_spark.model_sections import ModelSettings
 from recsys_spark.models.batches import UserBatches
 from recsys_spark.models.interactions import TrainingPairs
 from recsys_spark.models.training import fit_embeddings
 from recsys_spark.models.two_tower import TwoTowerModel
-from recsys_spark.sections import ModelSettings
 from tests.models.conftest import split_checkerboard, to_pairs
 
 TWO_TOWER = {"architecture": "two_tower", "loss": "softmax", "temperature": 0.5}
