@@ -87,6 +87,7 @@ SMALL = [
 FULL = [
     *SMALL,
     Run("gowalla", {"loss": "spectral", "embedding_dim": 512}, gowalla, of_gowalla),
+    Run("gowalla", {"loss": "spectral", "embedding_dim": 1024}, gowalla, of_gowalla),
     Run("gowalla", {"loss": "softmax"}, gowalla, of_gowalla),
     Run("ml-1m-ncf", {"loss": "softmax"}, ncf_train, of_ncf),
 ]

@@ -4,6 +4,9 @@ A tenth of the pairs is held out; lists are over all items. Time counts from the
 what compiles does so before, and is reported apart. Settings of each are the best of a grid on these data, which
 `--tune` prints. MLlib gives no model between its iterations, so it is trained anew for more and more of them; when it
 does not get there, the time of its best counts.
+
+`softmaxes`: how long `softmax` and `sampled_softmax`, with their default settings, take to the same NDCG, with what they
+compile, and the best of so many epochs.
 """
 
 from __future__ import annotations
@@ -36,6 +39,7 @@ from recsys_spark.models.closed_form import StepNumbers
 from recsys_spark.models.interactions import TrainingPairs, select_trained
 from recsys_spark.models.tables import collect_embeddings
 from recsys_spark.models.training import build_model
+from recsys_spark.models.validation import RankingValidation
 
 DIMS, PASSES = 64, 20
 SETTINGS = {"unobserved_weight": 1.0, "l2": 0.003}
@@ -47,6 +51,7 @@ GRIDS = {
     "mllib_als": {"alpha": (1.0, 2.0), "regParam": (0.03, 0.1, 0.2)},
 }
 ITERATIONS = (5, 10, 15)
+SOFTMAX_EPOCHS = 15
 
 Vectors = NDArray[np.float32]
 Trained = tuple[float, Vectors, Vectors]
@@ -156,6 +161,27 @@ def search(
     print(json.dumps({"best of": name, **chosen, "ndcg@10": ndcg}), flush=True)
 
 
+def softmax_curve(loss: str, train: TrainingPairs, held_out: TrainingPairs) -> list[tuple[float, float]]:
+    """Seconds and NDCG after each epoch of a loss that descends a gradient; validation is not counted."""
+    settings, reached, spent = ModelSettings.model_validate({"loss": loss}), [], 0.0
+    part, started = select_trained(train, 1, 1), time.perf_counter()
+    model, batches = build_model(part, settings, 0, None)
+    referee = RankingValidation(part, held_out, train.n_users, 0)
+    spent = time.perf_counter() - started
+    for _ in range(SOFTMAX_EPOCHS):
+        started = time.perf_counter()
+        model.fit(batches, epochs=1, verbose=0, shuffle=False)
+        spent += time.perf_counter() - started
+        reached.append((spent, referee.ndcg(model.best_items)))
+    return reached
+
+
+def describe(goal: float, reached: list[tuple[float, float]]) -> dict[str, float | None]:
+    """Seconds to a goal, none where it is not reached, and the best."""
+    best = max(ndcg for _, ndcg in reached)
+    return {"seconds": round(seconds_to(goal, reached), 2) if best >= goal else None, "best": round(best, 4)}
+
+
 def run(rounds: int, with_mllib: bool) -> None:
     train, held_out = without_a_tenth(ml_1m())
     started = time.perf_counter()
@@ -188,6 +214,10 @@ def run(rounds: int, with_mllib: bool) -> None:
         "times_faster": {name: round(v / medians[PROJECT], 2) for name, v in medians.items() if name != PROJECT},
         "first_pass_with_compiling_s": round(first_s, 2),
         "settings": {PROJECT: SETTINGS, "implicit_als": IMPLICIT, "mllib_als": MLLIB},
+        "softmaxes": {
+            loss: describe(found["implicit_als"], softmax_curve(loss, train, held_out))
+            for loss in ("softmax", "sampled_softmax")
+        },
         "rounds": rounds,
     }
     print(json.dumps(save("time_to_quality", line)), flush=True)

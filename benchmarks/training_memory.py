@@ -50,7 +50,7 @@ def run(case: Case, loss: str) -> None:
         "interactions": workload.interactions,
         "measured_mb": round(measured["bytes"] / 2**20),
         "stated_mb": round(stated / 2**20),
-        "mapped_mb": round(mapped_bytes_of_training(workload) / 2**20),
+        "mapped_mb": round(mapped_bytes_of_training(settings, workload) / 2**20),
         "seconds_a_pass": measured["seconds_a_pass"],
     }
     print(json.dumps(save("training_memory", line)), flush=True)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 WORKER_BYTES = 160 << 20  # Python with NumPy, Numba, pandas and PyArrow, and the compiled kernels
 BATCH_BYTES = 64 << 20  # the most that Spark hands over at once, where it reads the blocks
 WRITER_BYTES = 64 << 20  # a row group and what it is encoded from
+TRAINING_BYTES = 40 << 20  # parts of what is computed over all pairs
 CALIBRATION_S = 1.0  # for each of the two kernels
 _CALIBRATION_USERS, _CALIBRATION_ITEMS, _CALIBRATION_CANDIDATES = 512, 20_000, 8_192
 
@@ -59,12 +60,12 @@ class Speeds:
 
 @dataclass(frozen=True)
 class StepPlan:
-    """What a step takes. `handed_out_bytes` lie on the driver's disk and on each host; 0 where there is nothing."""
+    """What a step takes. `disk_bytes` lie on the driver's disk and, but for those of `train`, on each host."""
 
     step: str
     tasks: int
     shards: int
-    handed_out_bytes: int
+    disk_bytes: int
     worker_bytes: int
     driver_bytes: int
     seconds: float | None
@@ -95,7 +96,7 @@ def _budgets(settings: Settings, plan: StepPlan) -> Iterator[tuple[str, float, f
         remedy += ", or lower neighborhood.max_trained_users"
     yield "driver_memory_mb", plan.driver_bytes / 2**20, budget.driver_memory_mb, "MB on the driver", remedy
     remedy = "give the hosts more disk"
-    yield "disk_gb", plan.handed_out_bytes / 2**30, budget.disk_gb, "GB of disk on each host", remedy
+    yield "disk_gb", plan.disk_bytes / 2**30, budget.disk_gb, "GB of disk", remedy
     yield "max_hours", hours, budget.max_hours, "hours", _ways_to_save(plan.step)
 
 
@@ -130,18 +131,23 @@ def driver_bytes_of_training(model: ModelSettings, workload: Workload) -> int:
     """What the driver's Python holds beside its libraries while it trains."""
     users, most = workload.users, model.max_trained_users
     trained = users if most is None else min(users, most)
-    table = 4 * (trained + workload.items) * (model.embedding_dim + EXTRA_COLUMNS)
-    pairs = workload.interactions_a_user * trained
-    drawing = 21 * users if trained < users else 0
+    rows = trained + workload.items
+    drawing = TRAINING_BYTES + (21 * users if trained < users else 0)
     if model.is_closed_form:
-        return int(36 * pairs) + 3 * table + drawing
-    a_pair = 60 if model.is_trained_by_user else 48  # singular vectors to start from need the matrix
-    return int(a_pair * pairs) + 4 * table + drawing + _bytes_of_shared_negatives(model, workload)
+        tables = 5 if model.loss == "spectral" else 4  # of which some are passed from step to step
+        return tables * 4 * rows * (model.embedding_dim + EXTRA_COLUMNS) + drawing
+    # Rows are whole cache lines, with two columns for biases where there are some, and two squares each.
+    table = 4 * rows * (16 * math.ceil((model.embedding_dim + (0 if model.is_cosine else 2)) / 16) + 2)
+    tables = 8 if model.starts_from_spectrum else 5
+    pairs = int(8 * workload.interactions_a_user * trained)
+    features = 128 * workload.items if model.item_features else 0
+    return tables * table + pairs + features + drawing + _bytes_of_shared_negatives(model, workload)
 
 
-def mapped_bytes_of_training(workload: Workload) -> int:
-    """Local disk of the driver for pairs that are mapped while it trains: as they are, and without the untrained."""
-    return 24 * workload.interactions
+def mapped_bytes_of_training(model: ModelSettings, workload: Workload) -> int:
+    """Disk of the driver for pairs that are mapped while it trains: all, the trained ones, and a matrix of these."""
+    users = min(workload.users, model.max_trained_users or workload.users)
+    return int(28 * workload.interactions_a_user * users)
 
 
 def _bytes_of_shared_negatives(model: ModelSettings, workload: Workload) -> int:
@@ -188,7 +194,7 @@ def _steps(settings: Settings, workload: Workload, speeds: Speeds, cores: int) -
         seconds = users**2 * speeds.distance_s / cores
         yield StepPlan("neighbors", tasks, shards, 8 * pairs + 8 * users, worker, 16 * users, seconds)
     training = max(driver_bytes_of_training(settings.model, workload), driver_bytes_of_similarity(settings, workload))
-    yield StepPlan("train", 0, 0, 0, 0, training, None)
+    yield StepPlan("train", 0, 0, mapped_bytes_of_training(settings.model, workload), 0, training, None)
     if settings.model.max_trained_users is not None and settings.model.max_trained_users < users:
         handed_out = 4 * items * (dims + 1)
         block = block_users * (29 * workload.interactions_a_user + 16 * (dims + EXTRA_COLUMNS))

@@ -68,6 +68,9 @@ class EmbeddingTower(keras.layers.Layer):  # type: ignore[misc]
 
     def assign(self, vectors: NDArray[np.float32], biases: NDArray[np.float32] | None = None) -> None:
         """Give all rows their vectors (rows, d) and biases (rows,)."""
+        if vectors.shape == self.table.shape:
+            self.table.assign(vectors)
+            return
         table = np.zeros(self.table.shape, np.float32)
         table[:, : self.embedding_dim] = vectors
         if self._bias is not None and biases is not None:

@@ -58,14 +58,14 @@ def _workload(
 
 def _grid(plans: list[StepPlan]) -> Grid:
     grid = Grid(box=None, pad_edge=False)
-    for name in ("step", "tasks", "shards", "handed out", "a worker", "the driver", "time"):
+    for name in ("step", "tasks", "shards", "on disk", "a worker", "the driver", "time"):
         grid.add_column(name, justify="left" if name == "step" else "right")
     for plan in plans:
         grid.add_row(
             plan.step,
             f"{plan.tasks:,}" if plan.tasks else "-",
             f"{plan.shards:,}" if plan.shards else "-",
-            _size(plan.handed_out_bytes),
+            _size(plan.disk_bytes),
             _size(plan.worker_bytes),
             _size(plan.driver_bytes),
             _duration(plan.seconds),
