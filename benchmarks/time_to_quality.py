@@ -5,8 +5,8 @@ what compiles does so before, and is reported apart. Settings of each are the be
 `--tune` prints. MLlib gives no model between its iterations, so it is trained anew for more and more of them; when it
 does not get there, the time of its best counts.
 
-`softmaxes`: how long `softmax` and `sampled_softmax`, with their default settings, take to the same NDCG, with what they
-compile, and the best of so many epochs.
+`softmaxes`: how long `softmax` and `sampled_softmax`, with their default settings, take to the same NDCG, with what
+they compile, and the best of so many epochs.
 """
 
 from __future__ import annotations

@@ -26,8 +26,7 @@ class EmbeddingTower(keras.layers.Layer):  # type: ignore[misc]
     """Users or items as rows, of which two score by their product: vector, bias, a one for the other's bias, zeros.
 
     `bias_column` says which of the two columns behind the vector holds the bias; the other side's is the other one.
-    None: no biases. With `is_unit` the vectors score at length one. What the table holds is of whole cache lines, and
-    the one is not among it.
+    None: no biases. With `is_unit` the vectors score at length one. Rows are whole cache lines.
     """
 
     def __init__(
@@ -38,14 +37,18 @@ class EmbeddingTower(keras.layers.Layer):  # type: ignore[misc]
         self._bias = None if bias_column is None else embedding_dim + bias_column
         # One table, because a step takes a turn for each row of each; in whole lines, where a turn takes half as long.
         width = -(-(embedding_dim + (0 if bias_column is None else 2)) // _LINE) * _LINE
-        # Zeros, because training assigns its own start: random rows, or those of the night before.
-        self.table = self.add_weight(shape=(rows, width), initializer="zeros", name="table")
-        self._of_vectors, self._learned, self._one = np.zeros((3, width), np.float32)
-        self._of_vectors[:embedding_dim] = self._learned[:embedding_dim] = 1.0
+        self._one = np.zeros(width, np.float32)
+        of_vector, of_bias = np.zeros((2, width), np.float32)
+        of_vector[:embedding_dim] = 1.0
         if self._bias is not None:
-            self._learned[self._bias] = 1.0
-            self._one[embedding_dim + 1 - (self._bias - embedding_dim)] = 1.0
+            of_bias[self._bias] = self._one[embedding_dim + 1 - (self._bias - embedding_dim)] = 1.0
+        # Without vectors, because training assigns its own start: random rows, or those of the night before.
+        self.table = self.add_weight(shape=(rows, width), initializer=self._blank_rows, name="table")
+        self.table.row_parts = of_vector, of_bias  # what the optimizer moves, and what it keeps apart
         self.built = True
+
+    def _blank_rows(self, shape: tuple[int, int], dtype: Any = None) -> Tensor:
+        return ops.convert_to_tensor(np.broadcast_to(self._one, shape), dtype)
 
     def call(self, idx: Tensor) -> Tensor:
         """Rows (..., w) at positions (...)."""
@@ -53,7 +56,7 @@ class EmbeddingTower(keras.layers.Layer):  # type: ignore[misc]
 
     def finish(self, rows: Tensor) -> Tensor:
         """What rows (..., w) of the table score as."""
-        return of_length_one(rows) if self.is_unit else ops.add(ops.multiply(rows, self._learned), self._one)
+        return of_length_one(rows) if self.is_unit else rows
 
     def complete(self, vectors: Tensor) -> Tensor:
         """Rows (..., w) of vectors that are not from the table: of the (..., w) given, the first columns count."""
@@ -71,7 +74,7 @@ class EmbeddingTower(keras.layers.Layer):  # type: ignore[misc]
         if vectors.shape == self.table.shape:
             self.table.assign(vectors)
             return
-        table = np.zeros(self.table.shape, np.float32)
+        table = np.tile(self._one, (len(vectors), 1))
         table[:, : self.embedding_dim] = vectors
         if self._bias is not None and biases is not None:
             table[:, self._bias] = biases

@@ -84,7 +84,7 @@ class NeighborhoodModel(keras.Model):  # type: ignore[misc]
 
     def compile(self, learning_rate: float) -> None:
         """Make it ready for `fit`."""
-        super().compile(optimizer=RowwiseAdagrad(learning_rate, self.items.shape[1]), jit_compile=steps.IS_COMPILED)
+        super().compile(optimizer=RowwiseAdagrad(learning_rate), jit_compile=steps.IS_COMPILED)
         self._loss = keras.metrics.Mean(name="loss")
 
     @property

@@ -156,7 +156,7 @@ def build_model(
         start_tables(solver, part, seed, warm_start, start)
         return solver, StepNumbers(2)
     model = _embedding_model(part, settings, seed, item_features)
-    optimizer = RowwiseAdagrad(settings.learning_rate, settings.embedding_dim)
+    optimizer = RowwiseAdagrad(settings.learning_rate)
     model.compile(build_objective(pairs, settings, seed), optimizer, settings.product_dtype)
     if settings.loss == "mse":
         model.offset.assign(pairs.rating.mean())

@@ -28,6 +28,7 @@ class ItemTower(EmbeddingTower):
         super().__init__(len(padded), embedding_dim, "items", None if is_unit else 1, is_unit)
         width = self.table.shape[1]
         self.features = self.add_weight(shape=(features.size + 1, width), initializer="zeros", name="features")
+        self.features.row_parts = self.table.row_parts[0], np.zeros(width, np.float32)
         self.n_features = features.size
         self._features, self._padded = features, ops.convert_to_tensor(padded)
         is_one = padded < features.size
@@ -39,7 +40,7 @@ class ItemTower(EmbeddingTower):
         own = steps.take_rows(self.table, idx)
         of_features = steps.take_rows(self.features, ops.take(self._padded, idx, axis=0))
         pooled = ops.sum(of_features * ops.take(self._shares, idx, axis=0)[..., None], axis=-2)
-        return self.finish(own + ops.multiply(pooled, self._of_vectors))
+        return self.finish(own + pooled)
 
     def start(self, vectors: Floats, biases: Floats, features: Floats) -> None:
         """Give the features their vectors, (size, d), and the items what is left to the given, (items, d)."""

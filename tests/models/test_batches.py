@@ -69,7 +69,7 @@ def test_users_of_a_batch_are_whole_and_in_an_order_of_the_epoch() -> None:
     batches = UserBatches(pairs, 30, seed=1)
     first = users_in_turn(batches)
     assert all(len(set(first[start : start + 3])) == 1 for start in range(0, 120, 3))
-    assert len(batches[0][0][0]) == 10
+    assert len(batches[0][0][0]) == 16  # of 10, rounded up
     batches.on_epoch_end()
     assert users_in_turn(batches) == users_in_turn(UserBatches(pairs, 30, seed=1, epoch=1)) != first
 
