@@ -138,6 +138,6 @@ class UserBatches(keras.utils.PyDataset):  # type: ignore[misc]
 
 
 def round_up(users: int) -> int:
-    """To a multiple of a quarter of a power of two, 16 at least, so that epochs differ little: each shape is compiled."""
+    """To a multiple of a quarter of a power of two, 16 at least: each shape is compiled, so few may differ."""
     quarter = max(16, 1 << max(0, users.bit_length() - 3))
     return -(-users // quarter) * quarter
