@@ -1,4 +1,4 @@
-"""The embedding model: two tables, two biases, a dot product."""
+"""The embedding model: a table of vectors and biases a side, and the product of their rows."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class EmbeddingTower(keras.layers.Layer):  # type: ignore[misc]
         self._one = np.zeros(width, np.float32)
         of_vector, of_bias = np.zeros((2, width), np.float32)
         of_vector[:embedding_dim] = 1.0
-        if self._bias is not None:
-            of_bias[self._bias] = self._one[embedding_dim + 1 - (self._bias - embedding_dim)] = 1.0
+        if bias_column is not None:
+            of_bias[embedding_dim + bias_column] = self._one[embedding_dim + 1 - bias_column] = 1.0
         # Without vectors, because training assigns its own start: random rows, or those of the night before.
         self.table = self.add_weight(shape=(rows, width), initializer=self._blank_rows, name="table")
         self.table.row_parts = of_vector, of_bias  # what the optimizer moves, and what it keeps apart
