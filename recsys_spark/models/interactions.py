@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -82,11 +83,29 @@ class TrainingPairs:
 
 
 def make_array(folder: Path | None, dtype: Any, size: int) -> NDArray[Any]:
-    """An array to fill: of a file in a local folder, which goes with the array, or of memory without a folder."""
+    """An array to fill: of a file in a local folder, which goes with the array, or of memory without a folder.
+
+    Raises:
+        RecsysError: the disk has no room for it.
+    """
     if folder is None or size == 0:  # nothing to map
         return np.empty(size, dtype)
+    n_bytes = size * np.dtype(dtype).itemsize
     with tempfile.TemporaryFile(dir=folder, prefix="recsys-spark-pairs-") as file:
+        try:
+            _reserve(file.fileno(), n_bytes)
+        except OSError as error:
+            raise RecsysError(
+                f"{folder} has no room for {n_bytes:,} bytes of pairs to train on ({error.strerror}): "
+                "free some, or let TMPDIR name a folder of another disk"
+            ) from error
         return np.memmap(file, dtype, "w+", shape=(size,)).view(np.ndarray)
+
+
+def _reserve(file: int, n_bytes: int) -> None:
+    # Now, because a mapped file that finds the disk full later kills the process without a word.
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file, 0, n_bytes)
 
 
 def parts_of(size: int) -> Iterator[slice]:

@@ -1,3 +1,4 @@
+import errno
 import mmap
 import tracemalloc
 from dataclasses import replace
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from recsys_spark.errors import RecsysError
 from recsys_spark.model_sections import ModelSettings
-from recsys_spark.models.interactions import TrainingPairs, select_trained
+from recsys_spark.models.interactions import TrainingPairs, make_array, select_trained
 from recsys_spark.models.training import fit_embeddings
 from tests.models.conftest import split_checkerboard, to_pairs
 
@@ -97,6 +98,16 @@ def test_arrays_made_from_mapped_pairs_are_files_that_go_with_them(tmp_path: Pat
         assert is_mapped(array)
         assert not is_mapped(getattr(expected.pairs, name))
     assert part.pairs.scratch == tmp_path
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_told_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(RecsysError, match=r"has no room for 400 bytes of pairs .*No space left.*TMPDIR"):
+        make_array(tmp_path, np.int32, 100)
     assert list(tmp_path.iterdir()) == []
 
 
