@@ -10,10 +10,13 @@ from recsys_spark.sections import Section, SourcePath
 
 LEAST_IALS_L2 = 1e-5
 
-Loss = Literal["ials", "spectral", "softmax", "sampled_softmax", "cosine_contrastive", "bpr", "bce", "mse"]
+Loss = Literal[
+    "ials", "spectral", "softmax", "sampled_softmax", "cosine_contrastive", "bpr", "bce", "mse", "rating_bce"
+]
 _SOFTMAXES = ("softmax", "sampled_softmax")
 _SHARED_NEGATIVES = ("sampled_softmax", "cosine_contrastive")
-_OF_PAIRS = ("bpr", "bce", "mse")
+_OF_RATINGS = ("mse", "rating_bce")
+_OF_PAIRS = ("bpr", "bce", *_OF_RATINGS)
 _OF_USERS = (*_SOFTMAXES, "cosine_contrastive")
 
 
@@ -26,13 +29,14 @@ class ModelSettings(Section):
         "leading singular vectors of the normalised matrix, and needs many dimensions: 256 and more; `softmax` ranks "
         "each positive among all items, and takes the longest; `sampled_softmax` and `cosine_contrastive` rank, "
         "against sampled items that the users of a batch share; `bpr` and `bce` rank, against items sampled for each "
-        "pair; `mse` predicts ratings, which the others ignore: to them a pair is seen or not.",
+        "pair; `mse` and `rating_bce` predict ratings, by squared errors or as probabilities, which stay between the "
+        "lowest and the highest; the others ignore ratings: to them a pair is seen or not.",
     )
     architecture: Literal["dot", "two_tower", "neumf"] = Field(
         "dot",
         description="`dot`: two embeddings and their product; `two_tower`: users are the pooled embeddings of their "
         "items (`softmax`, `sampled_softmax`, `cosine_contrastive`); `neumf`: a hidden layer beside the product, which "
-        "predicts pairs and gives no lists (`bpr`, `bce`, `mse`).",
+        "predicts pairs and gives no lists (`bpr`, `bce`, `mse`, `rating_bce`).",
     )
     own_embedding: bool = Field(
         False, description="Users have embeddings of their own, too, added to those of their items (`two_tower`)."
@@ -48,14 +52,14 @@ class ModelSettings(Section):
     patience: int = Field(
         5,
         ge=1,
-        description="Epochs without a validation NDCG@10 (`mse`: error of ratings) better by .0003 before training "
-        "stops.",
+        description="Epochs without a validation NDCG@10 (`mse`, `rating_bce`: error of ratings) better by .0003 "
+        "before training stops.",
     )
     batch_size: int | None = Field(
         None,
         ge=1,
-        description="Interactions in a step (all but `ials` and `spectral`). None: 2,048 for `bpr`, `bce` and `mse`, "
-        "else 8,192: users with all of theirs.",
+        description="Interactions in a step (all but `ials` and `spectral`). None: 2,048 for pairs of any "
+        "users, else 8,192: users with all of theirs.",
     )
     learning_rate: float = Field(
         0.1, gt=0, description="Step size of Adagrad, which keeps one scale a row (all but `ials` and `spectral`)."
@@ -65,7 +69,7 @@ class ModelSettings(Section):
         ge=0,
         description="L2 penalty on the vectors a sample touches, added to its loss; `ials`: times the pairs of a row, "
         "`unobserved_weight` for each of the other side included; of no effect on cosines and `spectral`. None: 0.02 "
-        "for `mse`, 0.003 for `bpr`, 0.01 for `ials` and `bce`, else 0.",
+        "for `mse`, 0.003 for `bpr`, 0.01 for `ials`, `bce` and `rating_bce`, else 0.",
     )
     similarity: Literal["cosine", "dot"] = Field(
         "cosine", description="What `softmax` and `sampled_softmax` score by; with `dot`, items have biases."
@@ -163,13 +167,23 @@ class ModelSettings(Section):
     @property
     def l2_penalty(self) -> float:
         """The penalty in force, the default of the loss filled in."""
-        defaults = {"mse": 0.02, "bpr": 0.003, "bce": 0.01, "ials": 0.01}
+        defaults = {"mse": 0.02, "bpr": 0.003, "bce": 0.01, "rating_bce": 0.01, "ials": 0.01}
         return defaults.get(self.loss, 0.0) if self.l2 is None else self.l2
 
     @property
     def can_fold_in(self) -> bool:
         """Whether users follow from their items without training."""
         return self.loss == "ials" or (self.architecture == "two_tower" and not self.own_embedding)
+
+    @property
+    def predicts_ratings(self) -> bool:
+        """Whether scores stand for ratings, or else only order items."""
+        return self.loss in _OF_RATINGS
+
+    @property
+    def is_logistic(self) -> bool:
+        """Whether a rating is the logistic function of a score, or else the score."""
+        return self.loss == "rating_bce"
 
     @property
     def is_closed_form(self) -> bool:

@@ -20,6 +20,7 @@ from recsys_spark.kernels.hidden import HiddenLayer
 from recsys_spark.kernels.layout import COLUMNS_APART
 from recsys_spark.kernels.neighbor_scoring import NeighborMode
 from recsys_spark.kernels.similarity import Similarity
+from recsys_spark.model_sections import Loss
 from recsys_spark.models.embeddings import Embeddings
 from recsys_spark.models.export import load_embeddings, read_manifest
 from recsys_spark.tables import ITEMS, SELECTION_EMBEDDINGS, USER_BLOCKS, USER_EMBEDDINGS, USER_NEIGHBORS, USERS, Table
@@ -76,7 +77,7 @@ def _row_source(storage: RunStorage, hold_out: bool) -> RowSource:
     return RowSource(folder, storage.count(USERS), storage.count(ITEMS), hold_out)
 
 
-def published_items(storage: RunStorage, settings: Settings) -> tuple[ItemVectors, HiddenLayer | None, str]:
+def published_items(storage: RunStorage, settings: Settings) -> tuple[ItemVectors, HiddenLayer | None, Loss]:
     """The items of a stored model, distributed, its hidden layer, and the loss it was trained with."""
     folder = storage.download("model", storage.scratch)
     model = load_embeddings(folder)

@@ -140,7 +140,7 @@ def test_unknown_names_in_the_environment_are_refused(
         (
             "[model]\nloss = 'hinge'\n",
             "model.loss: Input should be 'ials', 'spectral', 'softmax', 'sampled_softmax', 'cosine_contrastive', "
-            "'bpr', 'bce' or 'mse', got 'hinge'",
+            "'bpr', 'bce', 'mse' or 'rating_bce', got 'hinge'",
         ),
         (
             "[model]\narchitecture = 'two_tower'\n",
@@ -150,7 +150,7 @@ def test_unknown_names_in_the_environment_are_refused(
         ("[model]\nown_embedding = true\n", "model: own_embedding needs architecture 'two_tower', got 'dot'"),
         (
             "[model]\narchitecture = 'neumf'\n",
-            "model: architecture 'neumf' needs loss 'bpr' or 'bce' or 'mse', got 'ials'",
+            "model: architecture 'neumf' needs loss 'bpr' or 'bce' or 'mse' or 'rating_bce', got 'ials'",
         ),
         (
             "[model]\narchitecture = 'neumf'\nloss = 'bce'\n",

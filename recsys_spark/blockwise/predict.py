@@ -26,14 +26,19 @@ UNKNOWN_USER, UNKNOWN_ITEM, UNTRAINED_USER, UNTRAINED_ITEM, PREDICTED = (
 
 @dataclass(frozen=True)
 class RatingScale:
-    """The ratings that scores of 0-1 stand for: `low` was scaled to `lowest`, `high` to 1."""
+    """The ratings that scores of 0-1 stand for: `low` was scaled to `lowest`, `high` to 1.
+
+    With `is_logistic`, scores stand for what their logistic function is.
+    """
 
     low: float
     high: float
     lowest: float
+    is_logistic: bool = False
 
     def rating(self, score: Column) -> Column:
         """Scores as ratings, within the range; no score, no rating (`greatest` and `least` pass over nulls)."""
+        score = F.lit(1.0) / (F.lit(1.0) + F.exp(-score)) if self.is_logistic else score
         share = (F.least(F.greatest(score, F.lit(self.lowest)), F.lit(1.0)) - self.lowest) / (1.0 - self.lowest)
         return F.when(score.isNotNull(), F.lit(self.low) + share * (self.high - self.low))
 

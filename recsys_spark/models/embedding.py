@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit, logit
 
 from recsys_spark.kernels.csr import IndexLists
 from recsys_spark.kernels.pooling import SHORTEST, unit_rows
@@ -99,6 +100,17 @@ def as_array(variable: Any) -> NDArray[Any]:
     return array
 
 
+def ratings_of_scores(scores: NDArray[np.float32], is_logistic: bool) -> NDArray[np.float32]:
+    """What scores (p,) say of ratings of 0-1."""
+    ratings: NDArray[np.float32] = expit(scores) if is_logistic else scores
+    return ratings
+
+
+def score_of_rating(rating: float, is_logistic: bool) -> float:
+    """The score that stands for a rating; of a logistic function within .01 to .99, whose scores are finite."""
+    return float(logit(np.clip(rating, 0.01, 0.99))) if is_logistic else rating
+
+
 def of_length_one(vectors: Tensor) -> Tensor:
     """Vectors (..., d) divided by their lengths; those of length 0 stay."""
     squares = ops.sum(ops.square(vectors), axis=-1, keepdims=True)
@@ -129,6 +141,8 @@ class EmbeddingModel(keras.Model):  # type: ignore[misc]
         self.items = items or EmbeddingTower(n_items, embedding_dim, "items", columns[1], is_cosine)
         self.offset = self.add_weight(shape=(), initializer="zeros", trainable=False, name="offset")
         self._product_dtype = "float32"
+        self.is_logistic = False
+        """Whether a rating is the logistic function of a score, or else the score."""
         self.steps_at_once = 1
         """Of how many batches the groups are that it learns from."""
         self.built = True
@@ -179,6 +193,10 @@ class EmbeddingModel(keras.Model):  # type: ignore[misc]
             chunk = slice(first, first + _PAIRS_AT_ONCE)
             scores[chunk] += self.score_vectors(users[user_idx[chunk]], items[item_idx[chunk]])
         return scores
+
+    def rate_pairs(self, user_idx: NDArray[Any], item_idx: NDArray[Any]) -> NDArray[np.float32]:
+        """Ratings of pairs that the scores stand for, (p,)."""
+        return ratings_of_scores(self.score_pairs(user_idx, item_idx), self.is_logistic)
 
     def score_vectors(self, users: NDArray[np.float32], items: NDArray[np.float32]) -> NDArray[np.float32]:
         """What vectors give to the scores of pairs, (p,), by row of two (p, d)."""

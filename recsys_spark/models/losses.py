@@ -35,6 +35,11 @@ def mse(scores: Scores) -> Tensor:
     return ops.square(scores.rating - scores.positive)
 
 
+def rating_bce(scores: Scores) -> Tensor:
+    """Cross-entropy of the rating of 0-1, as a probability, and the logistic function of the score, (b,)."""
+    return ops.softplus(scores.positive) - scores.rating * scores.positive
+
+
 def bpr(scores: Scores) -> Tensor:
     """-log sigmoid(positive - negative), mean over the negatives, (b,). Rendle et al., UAI 2009."""
     pairwise = ops.softplus(scores.negative - scores.positive[:, None])
@@ -85,4 +90,9 @@ def cosine_contrastive(scores: SharedScores, margin: float, negative_weight: flo
     return 1.0 - scores.positive + negative_weight * ops.take(mean, scores.rows)
 
 
-PAIR_LOSSES: dict[str, Callable[[Scores], Tensor]] = {"mse": mse, "bpr": bpr, "bce": bce}
+PAIR_LOSSES: dict[str, Callable[[Scores], Tensor]] = {
+    "mse": mse,
+    "rating_bce": rating_bce,
+    "bpr": bpr,
+    "bce": bce,
+}

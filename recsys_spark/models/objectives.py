@@ -75,8 +75,8 @@ class UserObjective:
 
 def build_objective(pairs: TrainingPairs, settings: ModelSettings, seed: int) -> PairObjective | UserObjective:
     """What a loss of pairs, or of users with their pairs, minimises over the trained pairs."""
-    if settings.loss == "mse":
-        return PairObjective(PAIR_LOSSES["mse"], None, settings.l2_penalty)
+    if settings.predicts_ratings:
+        return PairObjective(PAIR_LOSSES[settings.loss], None, settings.l2_penalty)
     sampler = ItemSampler(pairs.item_counts(), settings.popularity_exponent, seed)
     if not settings.is_trained_by_user:
         loss, negatives = PAIR_LOSSES[settings.loss], NegativeSampler(pairs, settings.sampled_negatives, sampler)

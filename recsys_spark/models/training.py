@@ -20,7 +20,7 @@ from recsys_spark.models.backend import BACKEND, keras
 from recsys_spark.models.batches import PairBatches, StepGroups, UserBatches
 from recsys_spark.models.checkpoints import Checkpointer, Checkpoints, EpochLog
 from recsys_spark.models.closed_form import StepNumbers
-from recsys_spark.models.embedding import EmbeddingModel
+from recsys_spark.models.embedding import EmbeddingModel, score_of_rating
 from recsys_spark.models.embeddings import Embeddings, untrained_embeddings
 from recsys_spark.models.features import ItemFeatures
 from recsys_spark.models.interactions import TrainedPart, TrainingPairs, select_trained
@@ -68,13 +68,12 @@ def fit_embeddings(
     """Train embeddings; the same arguments give the same bits on one type of processor, in any order of `pairs`.
 
     With `validation` (indexed like `pairs`) and no `epochs`, training stops after `settings.patience` epochs without
-    a validation NDCG@10 (of `mse`: error of the ratings) that is better by .0003, and keeps the best epoch; without, it
-    runs `epochs` or else `settings.epochs`.
-    A validation slice that holds no trained user counts as none. `warm_start` holds the embeddings of an earlier fit
-    with the same loss, similarity and latent size (not of `neumf`); users and items it does not know start afresh. With
-    `checkpoints`, training goes on from the newest one of the same fit, to the same bits as without a break; `on_epoch`
-    hears of later epochs. TensorBoard's logs go to `log_folder`.
-    `item_features`, (items,), are those of `settings.item_features`.
+    a validation NDCG@10 (of losses that predict ratings: their error) that is better by .0003, and keeps the best
+    epoch; without, it runs `epochs` or else `settings.epochs`. A validation slice that holds no trained user counts as
+    none. `warm_start` holds the embeddings of an earlier fit with the same loss, similarity and latent size (not of
+    `neumf`); users and items it does not know start afresh. With `checkpoints`, training goes on from the newest one of
+    the same fit, to the same bits as without a break; `on_epoch` hears of later epochs. TensorBoard's logs go to
+    `log_folder`. `item_features`, (items,), are those of `settings.item_features`.
 
     Raises:
         NothingToTrainError: no pairs are left after `min_*_interactions`.
@@ -83,7 +82,7 @@ def fit_embeddings(
     """
     part = select_trained(pairs, settings.min_user_interactions, settings.min_item_interactions)
     referee = _referee(part, validation, settings, seed)
-    ratings = RatingValidation(part, validation) if validation is not None and settings.loss == "mse" else None
+    ratings = RatingValidation(part, validation) if validation is not None and settings.predicts_ratings else None
     epoch_logger, stopping = _EpochLogger(referee, ratings if ratings and ratings.pairs else None, on_epoch), None
     callbacks: list[Any] = [epoch_logger]
     if referee is not None and epochs is None:
@@ -158,8 +157,9 @@ def build_model(
     model = _embedding_model(part, settings, seed, item_features)
     optimizer = RowwiseAdagrad(settings.learning_rate)
     model.compile(build_objective(pairs, settings, seed), optimizer, settings.product_dtype)
-    if settings.loss == "mse":
-        model.offset.assign(pairs.rating.mean())
+    if settings.predicts_ratings:
+        model.is_logistic = settings.is_logistic
+        model.offset.assign(score_of_rating(float(pairs.rating.mean()), settings.is_logistic))
     start_tables(model, part, seed, warm_start, start)
     batches = UserBatches if settings.is_trained_by_user else PairBatches
     groups = StepGroups(batches(pairs, settings.pairs_in_batch, seed, first_epoch))
@@ -239,7 +239,7 @@ class _EpochLogger(keras.callbacks.Callback):  # type: ignore[misc]
         if self._referee is not None:
             ndcg = logs[_NDCG] = self._referee.ndcg(self.model.best_items)
         if self._ratings is not None:
-            rmse = logs[_RMSE] = self._ratings.rmse(self.model.score_pairs)
+            rmse = logs[_RMSE] = self._ratings.rmse(self.model.rate_pairs)
         log = EpochLog(epoch + 1, float(logs["loss"]), ndcg, time.perf_counter() - self._started, rmse)
         self.history.append(log)
         if self._on_epoch is not None:

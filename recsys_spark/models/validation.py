@@ -20,8 +20,8 @@ _METRIC = f"ndcg@{K}"
 BestItems = Callable[[NDArray[np.intp], IndexLists, int], NDArray[np.intp]]
 """Of users (q,), without the items they have seen, the k best: `EmbeddingModel.best_items`."""
 
-ScorePairs = Callable[[NDArray[Any], NDArray[Any]], NDArray[np.float32]]
-"""Of users (p,) with one item each: `EmbeddingModel.score_pairs`."""
+RatePairs = Callable[[NDArray[Any], NDArray[Any]], NDArray[np.float32]]
+"""Of users (p,) with one item each: `EmbeddingModel.rate_pairs`."""
 
 
 class RankingValidation:
@@ -72,9 +72,9 @@ class RatingValidation:
         self._ratings = validation.rating[is_known]
         self.pairs = len(self._ratings)
 
-    def rmse(self, score_pairs: ScorePairs) -> float:
-        """The root of the mean squared error; ratings and scores are of 0-1."""
-        errors = score_pairs(self._users, self._items) - self._ratings
+    def rmse(self, rate_pairs: RatePairs) -> float:
+        """The root of the mean squared error; ratings are of 0-1."""
+        errors = rate_pairs(self._users, self._items) - self._ratings
         return float(np.sqrt(np.mean(np.square(errors), dtype=np.float64)))
 
 

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from recsys_spark.blockwise.predict import RatingScale, predict_pairs, with_ratings
 from recsys_spark.errors import RecsysError, SettingsError
+from recsys_spark.model_sections import ModelSettings
 from recsys_spark.night import scratch_folder
 from recsys_spark.scoring import published_items
 from recsys_spark.session import open_session
@@ -76,9 +77,10 @@ def predict_to(settings: Settings, path: str, output: str | None, console: Conso
     pairs = _read_pairs(storage.spark, path)
     with scratch_folder() as storage.scratch:
         vectors, hidden, loss = published_items(storage, settings)
+        model = ModelSettings(loss=loss)
         facts = storage.step_details("interactions")
         low, high = facts["value_range"]
-        scale = RatingScale(low, high, facts["lowest"]) if loss == "mse" else None
+        scale = RatingScale(low, high, facts["lowest"], model.is_logistic) if model.predicts_ratings else None
         users, items = storage.read(USERS), storage.read(ITEMS)
         block_users = storage.step_details("matrix")["block_users"]
         scored = predict_pairs(pairs, users, items, storage.read(USER_EMBEDDINGS), vectors, block_users, hidden)

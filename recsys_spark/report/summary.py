@@ -64,7 +64,7 @@ def _validation(train: dict[str, Any]) -> str:
         return "no user has enough items to set one aside and learn from the others"
     ours, popular = train["validation_ndcg"], train["popularity_ndcg"]
     times = f" ({ours / popular:.2f}x)" if popular else ""
-    error = train["validation_rmses"][train["best_epoch"] - 1] if train["loss"] == "mse" else None
+    error = train["validation_rmses"][train["best_epoch"] - 1] if train["validation_rmses"] else None
     rmse = "" if error is None else f"RMSE of ratings of 0-1 {error:.4f}, "
     return f"{rmse}NDCG@10 {ours:.4f}, popularity {popular:.4f}{times}"
 

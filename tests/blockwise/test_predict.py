@@ -73,3 +73,6 @@ def test_ratings_are_scores_on_the_scale_of_the_input(spark: SparkSession) -> No
     rated = with_ratings(scored, RatingScale(1.0, 5.0, 0.2)).orderBy("item_id").collect()
     assert [row["rating"] for row in rated] == [pytest.approx(value) for value in (1.0, 3.0, 5.0, 1.0, 5.0)] + [None]
     assert {row["rating"] for row in with_ratings(scored, None).collect()} == {None}
+    squashed = with_ratings(scored, RatingScale(1.0, 5.0, 0.2, is_logistic=True)).orderBy("item_id").collect()
+    shares = [(max(1 / (1 + np.exp(-score)), 0.2) - 0.2) / 0.8 for score in scores if score is not None]
+    assert [row["rating"] for row in squashed] == [pytest.approx(1 + 4 * share) for share in shares] + [None]

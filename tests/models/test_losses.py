@@ -22,6 +22,11 @@ SCORES = Scores(
 
 EXPECTED = {
     "mse": [0.25, 1.0, 1.75**2],
+    "rating_bce": [
+        -log(sigmoid(0.5)),
+        -log(1 - sigmoid(-1.0)),
+        -0.25 * log(sigmoid(2.0)) - 0.75 * log(1 - sigmoid(2.0)),
+    ],
     "bpr": [-(log(sigmoid(0.5)) + log(sigmoid(-0.5))) / 2, -log(sigmoid(1.0)), 0.0],
     "bce": [
         -log(sigmoid(0.5)) - log(sigmoid(0.0)) - log(sigmoid(-1.0)),

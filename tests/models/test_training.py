@@ -12,6 +12,7 @@ import pytest
 
 from recsys_spark.errors import RecsysError
 from recsys_spark.model_sections import Loss, ModelSettings
+from recsys_spark.models.embedding import ratings_of_scores
 from recsys_spark.models.embeddings import Embeddings
 from recsys_spark.models.interactions import TrainingPairs
 from recsys_spark.models.training import EpochLog, fit_embeddings, untrained_fit
@@ -47,18 +48,20 @@ def test_a_checkerboard_of_tastes_is_learned(loss: str, tiny: ModelSettings) -> 
     assert best > 1.5 * fit.popularity_ndcg
 
 
-def test_mse_predicts_the_ratings_of_two_tastes(tiny: ModelSettings) -> None:
+@pytest.mark.parametrize("loss", ["mse", "rating_bce"])
+def test_the_ratings_of_two_tastes_are_predicted(loss: str, tiny: ModelSettings) -> None:
     random = np.random.default_rng(0)
     listed = [(user, item) for user in range(60) for item in range(40) if random.random() < 0.4]
     pairs = to_pairs(listed, 60, 40, [0.9 if user % 2 == item % 2 else 0.2 for user, item in listed])
-    settings = tiny.model_copy(update={"loss": "mse", "epochs": 60})
+    settings = tiny.model_copy(update={"loss": loss, "epochs": 60})
     user_matrix, item_matrix = fit_embeddings(pairs, settings, 0).embeddings.scoring_vectors()
+    predicted = ratings_of_scores(user_matrix @ item_matrix.T, settings.is_logistic)
     truth = np.where(np.arange(60)[:, None] % 2 == np.arange(40) % 2, 0.9, 0.2)
-    assert np.sqrt(np.mean((user_matrix @ item_matrix.T - truth) ** 2)) < 0.1
+    assert np.sqrt(np.mean((predicted - truth) ** 2)) < 0.1
 
 
-@pytest.mark.parametrize("architecture", ["dot", "neumf"])
-def test_mse_keeps_the_epoch_of_the_least_error(architecture: str, tiny: ModelSettings) -> None:
+@pytest.mark.parametrize(("loss", "architecture"), [("mse", "dot"), ("mse", "neumf"), ("rating_bce", "dot")])
+def test_the_epoch_of_the_least_error_is_kept(loss: str, architecture: str, tiny: ModelSettings) -> None:
     random = np.random.default_rng(1)
     listed = [(user, item) for user in range(40) for item in range(30) if random.random() < 0.5]
     ratings = [
@@ -74,14 +77,15 @@ def test_mse_keeps_the_epoch_of_the_least_error(architecture: str, tiny: ModelSe
         )
         for left_out in (is_held, ~is_held)
     )
-    chosen = {"loss": "mse", "architecture": architecture, "l2": 0.0, "batch_size": 64, "epochs": 40}
+    chosen = {"loss": loss, "architecture": architecture, "l2": 0.0, "batch_size": 64, "epochs": 40}
     fit = fit_embeddings(train, tiny.model_copy(update=chosen), 0, validation=validation)
     errors = [log.validation_rmse or 9.0 for log in fit.history]
     assert errors[fit.best_epoch - 1] <= min(errors) + 3e-4
     assert len(errors) < 40, "it overfits, and stops"
     if architecture == "dot":
         user_matrix, item_matrix = fit.embeddings.scoring_vectors()
-        found = (user_matrix @ item_matrix.T)[validation.user_idx, validation.item_idx]
+        scores = (user_matrix @ item_matrix.T)[validation.user_idx, validation.item_idx]
+        found = ratings_of_scores(scores, loss == "rating_bce")
         assert errors[fit.best_epoch - 1] == pytest.approx(np.sqrt(np.mean((found - validation.rating) ** 2)), rel=1e-4)
 
 
