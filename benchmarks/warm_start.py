@@ -1,9 +1,10 @@
 """How much sooner a training that starts from the night before is as good as one from scratch ever gets.
 
-MovieLens-latest-small and MovieLens-100K, each user's ratings by time: the night before knew the first 87 % and was
-validated on the next 3 %, tonight has 90 %, and the last 10 % validate. So small sets give each seed another result, so
-the goal is the median of what trainings from scratch reach at their best; none when the median of the warm ones does
-not get there. Times are medians, of training and validation together, from the start of the first epoch.
+MovieLens-latest-small and MovieLens-100K, each user's ratings by time. Tonight has the first 90 % and is validated on
+the last 10 %. The night before had 87 % and was validated on the next 3 %: `after` 1 night it was the first, after 5
+the fifth, each of which started from the one before. So small sets give each seed another result, so the goal is the
+median of what trainings from scratch reach at their best; none when the warm ones' median does not get there. Times are
+medians, of training and validation together, from the start of the first epoch.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from benchmarks.datasets import CACHE, FOLDER, is_there
 from benchmarks.harness import save
 from recsys_spark.model_sections import ModelSettings
 from recsys_spark.models.checkpoints import EpochLog
+from recsys_spark.models.embeddings import Embeddings
 from recsys_spark.models.interactions import TrainingPairs
 from recsys_spark.models.training import fit_embeddings
 
@@ -36,24 +38,29 @@ def ml_100k() -> pd.DataFrame:
     return pd.read_csv(CACHE / "ml-100k.inter", sep="\t", names=NAMES, header=0)
 
 
+BEFORE, TONIGHT = (0.75, 0.78, 0.81, 0.84, 0.87), 0.9
 DATASETS = {"ml-latest-small": ml_latest_small, "ml-100k": ml_100k}
 
 
-def nights(dataset: str) -> tuple[TrainingPairs, TrainingPairs, TrainingPairs, TrainingPairs]:
-    """Pairs of the night before and its validation, of tonight and its own, all of tonight's users and items."""
+Night = tuple[TrainingPairs, TrainingPairs]
+"""What it knew, and what it was validated on."""
+
+
+def nights(dataset: str) -> list[Night]:
+    """All nights, tonight last; all know tonight's users and items."""
     ratings = DATASETS[dataset]().sort_values(["userId", "timestamp", "movieId"])
     users = pd.factorize(ratings["userId"])[0].astype(np.int32)
     items = pd.factorize(ratings["movieId"])[0].astype(np.int32)
     place = ratings.groupby("userId").cumcount() / ratings.groupby("userId")["movieId"].transform("size")
-    known = np.unique(items[place < 0.9])
+    known = np.unique(items[place < TONIGHT])
     shape = int(users.max()) + 1, int(items.max()) + 1
 
     def pairs(chosen: pd.Series) -> TrainingPairs:
         is_chosen = chosen.to_numpy() & np.isin(items, known)
         return TrainingPairs(users[is_chosen], items[is_chosen], np.ones(is_chosen.sum(), np.float32), *shape)
 
-    between = (place >= 0.87) & (place < 0.9)
-    return pairs(place < 0.87), pairs(between), pairs(place < 0.9), pairs(place >= 0.9)
+    ends = (*BEFORE, TONIGHT, 2.0)
+    return [(pairs(place < end), pairs((place >= end) & (place < later))) for end, later in itertools.pairwise(ends)]
 
 
 def seconds_to(goal: float, history: tuple[EpochLog, ...]) -> float:
@@ -71,29 +78,41 @@ def _best(history: tuple[EpochLog, ...]) -> float:
 
 
 def run(dataset: str, loss: str, rounds: int) -> None:
-    before, next_day, tonight, validation = nights(dataset)
+    *before, (tonight, validation) = nights(dataset)
     settings = ModelSettings.model_validate({"loss": loss, "embedding_dim": 64})
-    earlier = fit_embeddings(before, settings, 0, validation=next_day).embeddings
-    seeds, starts = range(1, rounds + 1), {"cold": None, "warm": earlier}
-    fits: dict[str, list[tuple[EpochLog, ...]]] = {"cold": [], "warm": []}
-    for seed, (name, start) in itertools.product(seeds, starts.items()):
-        fits[name].append(fit_embeddings(tonight, settings, seed, validation=validation, warm_start=start).history)
-    best = {name: float(np.median([_best(history) for history in histories])) for name, histories in fits.items()}
-    cold = float(np.median([seconds_to(_best(history), history) for history in fits["cold"]]))
-    warm = float(np.median([seconds_to(best["cold"], history) for history in fits["warm"]]))
-    first = float(np.median([history[0].validation_ndcg or 0.0 for history in fits["warm"]]))
+    starts: dict[int, Embeddings | None] = {0: None}
+    for count in (1, len(before)):
+        start = None
+        for known, next_day in before[-count:]:
+            start = fit_embeddings(known, settings, 0, validation=next_day, warm_start=start).embeddings
+        starts[count] = start
+    fits: dict[int, list[tuple[EpochLog, ...]]] = {count: [] for count in starts}
+    for seed, (count, start) in itertools.product(range(1, rounds + 1), starts.items()):
+        fits[count].append(fit_embeddings(tonight, settings, seed, validation=validation, warm_start=start).history)
+    goal = float(np.median([_best(history) for history in fits[0]]))
+    cold = float(np.median([seconds_to(_best(history), history) for history in fits[0]]))
+    after = {count: _compare(goal, cold, histories) for count, histories in fits.items() if count}
     line = {
         "benchmark": "warm_start",
         "dataset": dataset,
         "model": loss,
+        "goal": {"ndcg@10": round(goal, 4)},
         "cold_s": round(cold, 3),
-        "warm_s": round(warm, 3) if np.isfinite(warm) else None,
-        "times_faster": round(cold / warm, 2) if np.isfinite(warm) else None,
-        "best_ndcg@10": {name: round(value, 4) for name, value in best.items()},
-        "first_warm_ndcg@10": round(first, 4),
+        "after": after,
         "rounds": rounds,
     }
     print(json.dumps(save("warm_start", line)), flush=True)
+
+
+def _compare(goal: float, cold: float, histories: list[tuple[EpochLog, ...]]) -> dict[str, float | None]:
+    warm = float(np.median([seconds_to(goal, history) for history in histories]))
+    first = float(np.median([history[0].validation_ndcg or 0.0 for history in histories]))
+    return {
+        "warm_s": round(warm, 3) if np.isfinite(warm) else None,
+        "times_faster": round(cold / warm, 2) if np.isfinite(warm) else None,
+        "best_ndcg@10": round(float(np.median([_best(history) for history in histories])), 4),
+        "first_ndcg@10": round(first, 4),
+    }
 
 
 if __name__ == "__main__":
