@@ -4,9 +4,10 @@
 An epoch of a Keras `fit`: users, then items, 64 dimensions, all processors. implicit by conjugate gradient, three steps
 a row as here, and by Cholesky. MLlib's pass is half of what two passes more take in a training, measured once, at the
 end. `mse`: an epoch, beside some steps of Keras' own layers and Adam. Then both train anew on ratings that follow from
-latent tastes, the peer for one epoch: `equal_loss` has the seconds until ours, after whole epochs, errs no more than it
-does on held-out ratings, with what both compile. `sampled_softmax`: epochs in batches of 8,192 positives, users with
-all of theirs; how fast it learns is in `time_to_quality`.
+latent tastes, the peer with a mean and biases as ours has, by each of three learning rates until an epoch gains
+nothing, four at most: `equal_loss` has the seconds to the epoch at which its best rate errs least on held-out ratings,
+and until ours, after whole epochs, errs no more, with what both compile. `sampled_softmax`: epochs in batches of 8,192
+positives, users with all of theirs; how fast it learns is in `time_to_quality`.
 
 `bpr`: an epoch in batches of 2,048, 64 dimensions, one uniform negative a positive, beside RecBole's BPR by its own
 Trainer, loader and Adam on as many threads and on one; `make bench-recbole` makes the environment it runs in. On a
@@ -23,7 +24,6 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -34,29 +34,12 @@ from threadpoolctl import threadpool_limits
 from benchmarks.bpr_epochs import PairwiseCase, run_pairwise
 from benchmarks.harness import PROJECT, report, run_cases
 from benchmarks.jobs import CORES, spark_session
-from benchmarks.quality import some_pairs
+from benchmarks.rating_epochs import PointwiseCase, run_pointwise
 from benchmarks.synthetic import Case, Seconds
 from recsys_spark.model_sections import ModelSettings
-from recsys_spark.models.backend import keras
-from recsys_spark.models.batches import PairBatches, StepGroups
 from recsys_spark.models.closed_form import StepNumbers
 from recsys_spark.models.interactions import TrainingPairs, select_trained
 from recsys_spark.models.training import build_model
-from recsys_spark.models.validation import RatingValidation
-
-
-@dataclass(frozen=True)
-class PointwiseCase:
-    """Squared errors of ratings, in batches of one size: an epoch, and so many steps of Keras' own layers with Adam."""
-
-    pairs_of: Case
-    batch_size: int
-    peer_steps: int
-
-    @property
-    def name(self) -> str:
-        """As in `mse-8192-1000k-100k`."""
-        return self.pairs_of.name.replace("ials", f"mse-{self.batch_size}")
 
 
 @dataclass(frozen=True)
@@ -72,7 +55,6 @@ class SoftmaxCase:
         return self.pairs_of.name.replace("ials", f"softmax-{self.negatives}")
 
 
-MOST_EPOCHS = 20
 AnyCase = SoftmaxCase | Case | PointwiseCase | PairwiseCase
 SHOP, LARGE = Case(6_040, 3_706, 900_000), Case(1_000_000, 100_000, 8_500_000)
 SMALL: list[AnyCase] = [SHOP, PairwiseCase(SHOP), SoftmaxCase(SHOP, 256)]
@@ -154,60 +136,6 @@ def run_softmax(case: SoftmaxCase, rounds: int) -> None:
     learned = [round(losses[0], 4), round(losses[-1], 4)]
     unit = "seconds a million positives"
     report("training_speed", case.name, a_million, unit=unit, positives_a_second=speed, losses=learned)
-
-
-def run_pointwise(case: PointwiseCase, rounds: int) -> None:
-    """Seconds a million samples."""
-    pairs = case.pairs_of.pairs()
-    settings = ModelSettings(loss="mse", batch_size=case.batch_size)
-    ours, _ = build_model(select_trained(pairs, 1, 1), settings, 0, None)
-    stock = plain_model(pairs.n_users, pairs.n_items)
-    peer = f"keras_fit_adam_{case.batch_size}"
-    # All steps of an epoch of ours, because the shuffle that each begins with is work of them all.
-    contenders = {PROJECT: (ours, -(-len(pairs) // case.batch_size)), peer: (stock, case.peer_steps)}
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for number, (name, (model, steps)) in itertools.product(range(rounds + 1), contenders.items()):
-        batches, each = PairBatches(pairs, case.batch_size, 0), Seconds()
-        if name == PROJECT:
-            model.fit(StepGroups(batches), epochs=1, verbose=0, shuffle=False, callbacks=[each])
-        else:
-            model.fit(batches, epochs=1, steps_per_epoch=steps, verbose=0, shuffle=False, callbacks=[each])
-        if number > 0:  # the first compiles
-            seconds[name].append(each.each[0] / (steps * case.batch_size) * 1e6)
-    speed = round(1e6 / float(np.median(seconds[PROJECT])))
-    unit, equal = "seconds a million samples", equal_loss(case, peer)
-    report("training_speed", case.name, seconds, unit=unit, samples_a_second=speed, equal_loss=equal)
-
-
-def equal_loss(case: PointwiseCase, peer: str) -> dict[str, Any]:
-    """The error on held-out ratings that an epoch of the peer comes to, and the seconds until both are there."""
-    pairs = case.pairs_of.rated()
-    is_held_out = np.random.default_rng(1).random(len(pairs)) < 0.02
-    train, held_out = some_pairs(pairs, ~is_held_out), some_pairs(pairs, is_held_out)
-    stock, seconds = plain_model(pairs.n_users, pairs.n_items), Seconds()
-    stock.fit(PairBatches(train, case.batch_size, 0), epochs=1, verbose=0, shuffle=False, callbacks=[seconds])
-    idx = (held_out.user_idx, held_out.item_idx)
-    predicted = np.asarray(stock.predict(idx, batch_size=65_536, verbose=0)).ravel()
-    goal = float(np.sqrt(np.mean(np.square(predicted - held_out.rating))))
-    part = select_trained(train, 1, 1)
-    ours, batches = build_model(part, ModelSettings(loss="mse", batch_size=case.batch_size), 0, None)
-    referee, own, rmse = RatingValidation(part, held_out), Seconds(), [np.inf]
-    while rmse[-1] > goal and len(rmse) <= MOST_EPOCHS:
-        ours.fit(batches, epochs=1, verbose=0, shuffle=False, callbacks=[own])
-        rmse.append(referee.rmse(ours.score_pairs))
-    taken = {PROJECT: round(sum(own.each), 2), peer: round(seconds.each[0], 2)}
-    errors = {PROJECT: [round(value, 4) for value in rmse[1:]], peer: [round(goal, 4)]}
-    return {"rmse": errors, "seconds": taken, "is_reached": rmse[-1] <= goal}
-
-
-def plain_model(n_users: int, n_items: int) -> keras.Model:
-    """Two embeddings of 64 dimensions and their dot product, as in the tutorials."""
-    sides = [keras.Input((), dtype="int32") for _ in range(2)]
-    vectors = [keras.layers.Embedding(n, 64)(side) for n, side in zip((n_users, n_items), sides, strict=True)]
-    scores = keras.layers.Flatten()(keras.layers.Dot(axes=-1)(vectors))
-    model = keras.Model(sides, scores)
-    model.compile(optimizer="adam", loss="mse")
-    return model
 
 
 def run_passes(case: Case, rounds: int) -> None:
