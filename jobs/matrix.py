@@ -14,7 +14,7 @@ from recsys_spark.transforms.matrix import build_user_blocks
 def run(storage: RunStorage, settings: Settings) -> Facts:
     """Write `user_blocks`."""
     users, interactions = storage.read(USERS), storage.read(INTERACTIONS)
-    blocks = build_user_blocks(users, interactions, settings.matrix.block_users)
+    blocks = build_user_blocks(users, interactions, settings.matrix.block_users, storage.run.run_date)
     return {"blocks": storage.write(USER_BLOCKS, blocks), "block_users": settings.matrix.block_users}
 
 

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import sys
 
-from jobs import audit, evaluate, index, ingest, interactions, matrix, neighbors, publish, recommend, similar, train
+from jobs import (
+    audit,
+    embed_content,
+    evaluate,
+    index,
+    ingest,
+    interactions,
+    matrix,
+    neighbors,
+    publish,
+    recommend,
+    similar,
+    train,
+)
 from recsys_spark.errors import RecsysError
 from recsys_spark.night import Night, Step, perform
 
@@ -13,6 +26,7 @@ STEPS: tuple[Step, ...] = (
     Step("index", index.run, "ids -> positions: users, items"),
     Step("interactions", interactions.run, "events -> one rating a pair, hold-out set aside"),
     Step("matrix", matrix.run, "interactions -> sparse user-item matrix in blocks"),
+    Step("embed_content", embed_content.run, "attributes of items -> content embeddings, on the driver"),
     Step("neighbors", neighbors.run, "blocks -> nearest users by Euclidean distance"),
     Step("train", train.run, "interactions -> embeddings, on the driver"),
     Step("evaluate", evaluate.run, "hold-out -> metrics, from a fit that has not seen it"),

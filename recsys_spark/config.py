@@ -19,6 +19,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError as EnvironmentValueError
 
+from recsys_spark.content_sections import ContentSettings
 from recsys_spark.errors import SettingsError
 from recsys_spark.model_sections import ModelSettings, NeighborhoodSettings
 from recsys_spark.sections import (
@@ -54,6 +55,7 @@ class Settings(BaseSettings):
     neighbors: NeighborSettings = NeighborSettings()
     neighborhood: NeighborhoodSettings = NeighborhoodSettings()
     model: ModelSettings = ModelSettings()
+    content: ContentSettings = ContentSettings()
     recommend: RecommendSettings = RecommendSettings()
     similar: SimilarSettings = SimilarSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
@@ -90,12 +92,24 @@ class Settings(BaseSettings):
             raise ValueError(
                 "model.architecture = 'neumf' predicts pairs and gives no lists: set recommend.model = 'neighbors'"
             )
-        known = set(self.items.attributes) if self.items is not None else set()
-        if unknown := sorted(set(self.model.item_features) - known):
-            raise ValueError(f"model.item_features {unknown} are not among items.attributes, {sorted(known)}")
+        if self.recommend.model == "content" and not self.content.attributes:
+            raise ValueError("recommend.model = 'content' needs attributes in content, such as content.text")
+        self._check_attributes()
         if self.neighborhood.enabled:
             self._check_neighborhood()
         return self
+
+    def _check_attributes(self) -> None:
+        known = set(self.items.attributes) if self.items is not None else set()
+        for name, wanted in (
+            ("model.item_features", self.model.item_features),
+            *(
+                (f"content.{part}", getattr(self.content, part))
+                for part in ("text", "categories", "numbers", "vectors")
+            ),
+        ):
+            if unknown := sorted(set(wanted) - known):
+                raise ValueError(f"{name} {unknown} are not among items.attributes, {sorted(known)}")
 
     def _check_neighborhood(self) -> None:
         if self.recommend.model != "neighbors":
@@ -110,8 +124,9 @@ class Settings(BaseSettings):
             raise ValueError(
                 "evaluate.split = 'last' needs events.columns.timestamp; name it or set evaluate.split = 'random'"
             )
-        if self.feedback.half_life_days is not None:
-            raise ValueError("feedback.half_life_days needs events.columns.timestamp")
+        for name, section in (("feedback", self.feedback), ("content", self.content)):
+            if section.half_life_days is not None:
+                raise ValueError(f"{name}.half_life_days needs events.columns.timestamp")
         if self.feedback.duplicate_policy == "last":
             raise ValueError(
                 "feedback.duplicates = 'last' needs events.columns.timestamp; name it or set 'max', 'sum' or 'mean'"

@@ -12,12 +12,20 @@ from recsys_spark.blockwise.items import distribute_ids, distribute_items
 from recsys_spark.blockwise.learned import LearnedSimilarity, distribute_similarity
 from recsys_spark.blockwise.neighbors import attach_neighbors, find_neighbors, neighbor_count
 from recsys_spark.blockwise.plan import Block, BlockMap, Blocks, MovedBlocks
-from recsys_spark.blockwise.scorers import EmbeddingScorer, ItemVectors, NeighborScorer, PopularityScorer, Scorer
+from recsys_spark.blockwise.scorers import (
+    ContentScorer,
+    EmbeddingScorer,
+    ItemVectors,
+    NeighborScorer,
+    PopularityScorer,
+    Scorer,
+)
 from recsys_spark.blockwise.similar import EmbeddedEntities, distribute_entities
 from recsys_spark.blockwise.stored import stored_blocks
+from recsys_spark.blockwise.tastes import distribute_tastes
 from recsys_spark.blockwise.user_rows import RowSource, distribute_item_ranges, distribute_user_rows
 from recsys_spark.kernels.hidden import HiddenLayer
-from recsys_spark.kernels.layout import COLUMNS_APART
+from recsys_spark.kernels.layout import COLUMNS_APART, item_columns
 from recsys_spark.kernels.neighbor_scoring import NeighborMode
 from recsys_spark.kernels.similarity import Similarity
 from recsys_spark.model_sections import Loss
@@ -33,6 +41,9 @@ Fit = Literal["model", "selection"]
 """`model`: learned from everything, for the lists; `selection`: has not seen the hold-out, for the metrics."""
 
 _TRAINED = ("block_id", "is_trained")
+CONTENT_VECTORS = "content_embeddings.npy"
+"""In the folder `content`."""
+
 ITEM_VECTORS = "item_vectors.npy"
 """In the folder of a learned similarity."""
 
@@ -43,6 +54,8 @@ def list_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[Bloc
     """The blocks to score and the scorer that the settings choose."""
     if settings.recommend.model == "embedding":
         return _embedding_scorer(storage, settings, fit)
+    if settings.recommend.model == "content":
+        return _content_scorer(storage, settings, fit)
     return _neighbor_scorer(storage, settings, fit)
 
 
@@ -155,6 +168,24 @@ def _neighbor_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tuple
     learned = _learned_similarity(storage, settings, fit, source) if settings.neighborhood.enabled else None
     scorer = NeighborScorer(ranges, hold_out, fallback, mode, settings.recommend.shrinkage, learned)
     return attach_neighbors(storage.read(USER_BLOCKS), neighbors), scorer
+
+
+def _content_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[Blocks, Scorer]:
+    vectors, scratch = load_content(storage), storage.scratch / f"{fit}-content"
+    is_described = np.asarray(vectors.any(axis=1))
+    popularity = _model(storage, fit).popularity
+    columns = item_columns(vectors, np.zeros(len(vectors), np.float32), popularity, is_described)
+    items = distribute_items(storage.spark, columns, is_described, scratch, _shard_bytes(settings), COLUMNS_APART)
+    tastes = distribute_tastes(storage.spark, vectors, settings.content.half_life_days, fit == "selection", scratch)
+    return blocks_of(storage, USER_BLOCKS), ContentScorer(items, tastes)
+
+
+def load_content(storage: RunStorage) -> NDArray[np.float32]:
+    """The content embeddings of all items, (items, d), of length 1 or 0."""
+    vectors: NDArray[np.float32] = np.load(
+        storage.download("content", storage.scratch) / CONTENT_VECTORS, allow_pickle=False
+    )
+    return vectors
 
 
 def neighbor_mode(settings: Settings) -> NeighborMode:

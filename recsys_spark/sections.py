@@ -196,7 +196,7 @@ class NeighborSettings(Section):
 class RecommendSettings(Section):
     """The lists."""
 
-    model: Literal["embedding", "neighbors"] = Field("embedding", description="What scores the items.")
+    model: Literal["embedding", "neighbors", "content"] = Field("embedding", description="What scores the items.")
     top_k: int = Field(10, ge=1, le=10_000, description="Items in a list.")
     exclude_seen: bool = Field(True, description="Leave out items the user already has.")
     shrinkage: float = Field(

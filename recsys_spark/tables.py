@@ -132,9 +132,36 @@ USER_BLOCKS = Table(
         Column("indices", BINARY, "int32: item positions, ascending for each user."),
         Column("ratings", BINARY, "float32: ratings between 0 and 1; stored zeros stay stored."),
         Column("splits", BINARY, "uint8: 0 train, 1 validation, 2 test."),
+        Column("ages", BINARY, "float32: days from the newest event to the end of the run date; NaN without times."),
     ),
     key=("block_id",),
     group_rows=1,
+)
+
+CONTENT_TERMS = Table(
+    "content_terms",
+    "The words and categories that items are described by: those of the most items.",
+    (
+        Column("term_idx", INTEGER, "Position of the term."),
+        Column("field", STRING, "Attribute it is of."),
+        Column("term", STRING, "The word or category, in lower case."),
+        Column("items", LONG, "Items that have it."),
+        Column("weight", DOUBLE, "Its inverse document frequency: ln((1 + all items) / (1 + items)) + 1."),
+    ),
+    key=("term_idx",),
+)
+
+ITEM_CONTENT = Table(
+    "item_content",
+    "What each item is like, as features: the input of the content embeddings.",
+    (
+        Column("item_idx", INTEGER, "Position of the item."),
+        Column("terms", ArrayType(INTEGER, False), "Positions of its terms, rising."),
+        Column("weights", ArrayType(FLOAT, False), "TF-IDF of its terms; the squares add up to 1."),
+        Column("numbers", ArrayType(FLOAT, False), "Its numbers, scaled; 0 where one is not known."),
+        Column("vectors", ArrayType(ArrayType(FLOAT)), "Its vectors, of length 1; null where one is not known."),
+    ),
+    key=("item_idx",),
 )
 
 USER_NEIGHBORS = Table(
@@ -179,7 +206,7 @@ RECOMMENDATIONS = Table(
         Column("user_id", STRING, "External id of the user."),
         Column("item_ids", ArrayType(STRING, False), "External ids of the items, best first."),
         Column("scores", ArrayType(FLOAT, False), "Scores of the items; comparable within a list."),
-        Column("tier", STRING, "Where the list comes from: `embedding`, `neighbors` or `popularity`."),
+        Column("tier", STRING, "Where the list comes from: `embedding`, `neighbors`, `content` or `popularity`."),
     ),
     key=("user_id",),
     published=True,
@@ -213,7 +240,7 @@ METRICS = Table(
     "metrics",
     "Ranking metrics of the hold-out, from a fit that has not seen it, beside popularity.",
     (
-        Column("model", STRING, "`embedding`, `neighbors` or `popularity`."),
+        Column("model", STRING, "`embedding`, `neighbors`, `content` or `popularity`."),
         Column("metric", STRING, "Name of the metric, such as `ndcg`."),
         Column("k", INTEGER, "Length of the lists measured."),
         Column("value", DOUBLE, "Mean over the users with held-out items; a share of items for `item_coverage`."),
@@ -230,6 +257,8 @@ TABLES: tuple[Table, ...] = (
     ITEMS,
     INTERACTIONS,
     USER_BLOCKS,
+    CONTENT_TERMS,
+    ITEM_CONTENT,
     USER_NEIGHBORS,
     USER_EMBEDDINGS,
     SELECTION_EMBEDDINGS,

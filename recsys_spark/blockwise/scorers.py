@@ -15,9 +15,11 @@ from recsys_spark.blockwise.blocks import TEST, TRAIN, VALIDATION, array_of, ite
 from recsys_spark.blockwise.files import MappedArray
 from recsys_spark.blockwise.learned import LearnedSimilarity
 from recsys_spark.blockwise.plan import Block
+from recsys_spark.blockwise.tastes import TASTE_COLUMNS, Tastes
 from recsys_spark.blockwise.user_rows import ItemRange
 from recsys_spark.kernels.bounds import ItemBounds
 from recsys_spark.kernels.csr import IndexLists
+from recsys_spark.kernels.layout import user_columns
 from recsys_spark.kernels.neighbor_scoring import score_from_neighbors
 from recsys_spark.kernels.scoring import score_top_k
 from recsys_spark.kernels.topk import TopK, merge_top_k
@@ -113,6 +115,25 @@ class PopularityScorer:
         """The k most popular items that are not excluded, for each user."""
         users = np.ones((excluded.n_rows, 1), np.float32)
         return Scored(self.items.best(users, excluded, k), np.full(excluded.n_rows, "popularity"))
+
+
+@dataclass(frozen=True)
+class ContentScorer:
+    """Cosines of the users' tastes and what items are like, the same columns as those of embeddings.
+
+    Users of whose items nothing is known get the most popular items that something is known of.
+    """
+
+    items: ItemVectors
+    tastes: Tastes
+    columns = TASTE_COLUMNS
+
+    def __call__(self, block: Block, excluded: IndexLists, k: int) -> Scored:
+        """The k best items of each user."""
+        tastes = self.tastes.of(block)
+        has_taste = np.asarray(tastes.any(axis=1))
+        users = user_columns(tastes, np.zeros(len(tastes), np.float32), has_taste)
+        return Scored(self.items.best(users, excluded, k), np.where(has_taste, "content", "popularity"))
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,7 @@ def pool_rows(rows: CsrRows, vectors: Floats) -> Floats:
     Raises:
         ValueError: vectors of another number of columns, or columns that are out of range or not ascending.
     """
-    if len(vectors) != rows.n_columns:
-        raise ValueError(f"rows have {rows.n_columns} columns, but there are vectors of {len(vectors)} items")
-    require_valid_columns(rows, "rows")
+    _require_fitting(rows, vectors)
     pattern = sparse.csr_array((np.ones(rows.nnz, np.float32), rows.indices, rows.indptr), (rows.n_rows, len(vectors)))
     counts = np.maximum(np.diff(rows.indptr), 1).astype(np.float32)
     pooled: Floats = np.asarray(pattern @ vectors, np.float32)
@@ -29,8 +27,27 @@ def pool_rows(rows: CsrRows, vectors: Floats) -> Floats:
     return pooled
 
 
+def pool_weighted(rows: CsrRows, weights: Floats, vectors: Floats) -> Floats:
+    """The sum of the vectors, (columns, d), of each row's columns times their weights, (nnz,), (rows, d).
+
+    The rows' own values do not count. A row's bits depend on the row, its weights and the vectors alone.
+
+    Raises:
+        ValueError: as `pool_rows`.
+    """
+    _require_fitting(rows, vectors)
+    weighted = sparse.csr_array((weights, rows.indices, rows.indptr), (rows.n_rows, len(vectors)))
+    return np.asarray(weighted @ vectors, np.float32)
+
+
 def unit_rows(vectors: Floats) -> Floats:
     """Vectors (rows, d) divided by their lengths; those of length 0 stay."""
     lengths = np.sqrt(np.maximum(np.einsum("rd,rd->r", vectors, vectors), SHORTEST))
     units: Floats = vectors / lengths[:, None]
     return units
+
+
+def _require_fitting(rows: CsrRows, vectors: Floats) -> None:
+    if len(vectors) != rows.n_columns:
+        raise ValueError(f"rows have {rows.n_columns} columns, but there are vectors of {len(vectors)} items")
+    require_valid_columns(rows, "rows")

@@ -19,7 +19,7 @@ def index_of(frame: DataFrame) -> dict[str, int]:
     return {row["user_id"]: row["user_idx"] for row in frame.collect()}
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(old=ids_lists, new=ids_lists)
 def test_positions_are_contiguous_and_kept(spark: SparkSession, old: list[str], new: list[str]) -> None:
     first = append_index(ids_frame(spark, old), None, 0, "user").cache()
