@@ -62,6 +62,34 @@ def ncf_candidates() -> NDArray[np.int64]:
     return np.array([[int(first.strip("()").split(",")[1]), *map(int, rest)] for first, *rest in rows])
 
 
+CITEULIKE = (7_947, 25_975)  # users, articles
+
+
+def citeulike(part: str, least: int) -> TrainingPairs:
+    """The `train` or `test` pairs of citeulike-t, 1 or 10 articles of each user in training (Wang et al., KDD 2015)."""
+    pairs = pq.read_table(FOLDER / "citeulike-t" / f"cf-{part}-{least}.parquet").sort_by(
+        [("user", "ascending"), ("item", "ascending")]
+    )
+    users, items = (pairs.column(name).to_numpy().astype(np.int32) for name in ("user", "item"))
+    return TrainingPairs(users, items, np.ones(len(users), np.float32), *CITEULIKE)
+
+
+def citeulike_texts() -> list[dict[str, str]]:
+    """The words of each article."""
+    rows = pq.read_table(FOLDER / "citeulike-t" / "items.parquet").sort_by("item").column("bow_text").to_pylist()
+    return [{"text": words or ""} for words in rows]
+
+
+def ml_1m_attributes() -> list[dict[str, str]]:
+    """Titles, plots, genres, directors, actors and years of the rated movies, in their order; some have none."""
+    known = {row["item"]: row for row in pq.read_table(FOLDER / "ml-1m" / "items.parquet").to_pylist()}
+    rated = np.unique(pq.read_table(FOLDER / "ml-1m" / "ratings.parquet", columns=["item"]).column("item"))
+    return [
+        {name: str(value) for name, value in known.get(int(item), {}).items() if value and name != "item"}
+        for item in rated
+    ]
+
+
 def is_there(name: str) -> bool:
     """Whether there is a data set of this name; says so when there is not."""
     if (FOLDER / name).is_dir():

@@ -69,6 +69,7 @@ class World:
                     "indices": binary_cell((keys % self.items).astype(np.int32)),
                     "ratings": binary_cell(np.ones(keys.size, np.float32)),
                     "splits": binary_cell(np.zeros(keys.size, np.uint8)),
+                    "ages": binary_cell(np.zeros(keys.size, np.float32)),
                     "vectors": binary_cell(vectors),
                     "is_trained": binary_cell(np.ones(n_users, np.uint8)),
                 }

@@ -71,6 +71,7 @@ def write_blocks(rows: CsrRows, folder: Path) -> None:
             "indices": binary_cell(part.indices),
             "ratings": binary_cell(part.values),
             "splits": binary_cell(np.zeros(part.nnz, np.uint8)),
+            "ages": binary_cell(np.zeros(part.nnz, np.float32)),
         }
         blocks.append(pa.record_batch(cells))
     folder.mkdir()

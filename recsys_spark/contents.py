@@ -36,7 +36,7 @@ def write_features(storage: RunStorage, settings: ContentSettings) -> None:
 
 def embed_items(storage: RunStorage, settings: Settings) -> Facts:
     """Learn the items' vectors and store them as the folder `content`; what the run keeps of it."""
-    content = read_content(storage, settings.content)
+    content = _read_content(storage, settings.content)
     fit = fit_content(content, settings.content, settings.seed, epoch_reporter("content", settings.content.epochs))
     folder = storage.scratch / "content-export"
     folder.mkdir(exist_ok=True)
@@ -51,13 +51,21 @@ def embed_items(storage: RunStorage, settings: Settings) -> Facts:
     }
 
 
-def read_content(storage: RunStorage, settings: ContentSettings) -> ItemContent:
-    """The features of all items, on the driver: 8 bytes a term of an item, 4 a number."""
+def _read_content(storage: RunStorage, settings: ContentSettings) -> ItemContent:
     folder = storage.fetch(ITEM_CONTENT, storage.scratch)
-    table = ds.dataset(folder, format="parquet").to_table().sort_by("item_idx").combine_chunks()
+    return content_of(ds.dataset(folder, format="parquet").to_table(), storage.count(CONTENT_TERMS), settings)
+
+
+def content_of(table: pa.Table, n_terms: int, settings: ContentSettings) -> ItemContent:
+    """The rows of `item_content` in any order, as arrays: 8 bytes a term of an item, 4 a number.
+
+    Raises:
+        RecsysError: a vector that is not of numbers, or of another length than those of other items.
+    """
+    table = table.sort_by("item_idx").combine_chunks()
     indptr = np.concatenate([[0], np.cumsum(pc.list_value_length(table.column("terms")).to_numpy())]).astype(np.int64)
     terms, weights, numbers = (_flat(table.column(name)) for name in ("terms", "weights", "numbers"))
-    rows = CsrRows(indptr, terms.astype(np.int32), weights.astype(np.float32), storage.count(CONTENT_TERMS))
+    rows = CsrRows(indptr, terms.astype(np.int32), weights.astype(np.float32), n_terms)
     names = (*settings.vectors, *(("text",) if settings.text_encoder else ()))
     places = [_vectors(pc.list_element(table.column("vectors"), place), name) for place, name in enumerate(names)]
     return ItemContent(rows, np.hstack([numbers.astype(np.float32).reshape(len(table), -1), *places]))

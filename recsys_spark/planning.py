@@ -26,11 +26,13 @@ from recsys_spark.storage.filesystem import names_local_folder
 
 if TYPE_CHECKING:
     from recsys_spark.config import Settings
+    from recsys_spark.content_sections import ContentSettings
     from recsys_spark.model_sections import ModelSettings
 
 WORKER_BYTES = 160 << 20  # Python with NumPy, Numba, pandas and PyArrow, and the compiled kernels
 BATCH_BYTES = 64 << 20  # the most that Spark hands over at once, where it reads the blocks
 WRITER_BYTES = 64 << 20  # a row group and what it is encoded from
+TERMS_OF_AN_ITEM = 200  # words and categories, taken to be so many
 TRAINING_BYTES = 40 << 20  # parts of what is computed over all pairs
 CALIBRATION_S = 1.0  # for each of the two kernels
 _CALIBRATION_USERS, _CALIBRATION_ITEMS, _CALIBRATION_CANDIDATES = 512, 20_000, 8_192
@@ -88,6 +90,10 @@ def _budgets(settings: Settings, plan: StepPlan) -> Iterator[tuple[str, float, f
     budget, hours = settings.plan, (plan.seconds or 0.0) / 3600.0
     remedy = "make matrix.block_users smaller, or the budget larger"
     yield "worker_memory_mb", plan.worker_bytes / 2**20, budget.worker_memory_mb, "MB a worker", remedy
+    remedy = "lower content.max_terms, content.embedding_dim or content.batch_size"
+    if plan.step == "embed_content":
+        yield "driver_memory_mb", plan.driver_bytes / 2**20, budget.driver_memory_mb, "MB on the driver", remedy
+        return
     remedy = (
         f"{'set model.max_trained_users, ' if settings.model.can_fold_in else ''}make model.embedding_dim or "
         "model.batch_size smaller, or raise model.min_user_interactions and model.min_item_interactions"
@@ -144,6 +150,17 @@ def driver_bytes_of_training(model: ModelSettings, workload: Workload) -> int:
     return tables * table + pairs + features + drawing + _bytes_of_shared_negatives(model, workload)
 
 
+def driver_bytes_of_content(content: ContentSettings, items: int) -> int:
+    """What the driver's Python holds beside its libraries while it learns what items are like.
+
+    Vectors made elsewhere are taken to have as many numbers as the embeddings.
+    """
+    dims, most = content.embedding_dim, min(content.max_terms, TERMS_OF_AN_ITEM * items)
+    numbers = len(content.numbers) + dims * (len(content.vectors) + bool(content.text_encoder))
+    of_items = items * (8 * TERMS_OF_AN_ITEM + 4 * (numbers + dims))
+    return int(TRAINING_BYTES + of_items + (most + numbers) * (32 * dims + 20 * content.batch_size))
+
+
 def mapped_bytes_of_training(model: ModelSettings, workload: Workload) -> int:
     """Disk of the driver for pairs that are mapped while it trains: all, the trained ones, and a matrix of these."""
     users = min(workload.users, model.max_trained_users or workload.users)
@@ -185,6 +202,9 @@ def _steps(settings: Settings, workload: Workload, speeds: Speeds, cores: int) -
     dims, tasks = settings.model.embedding_dim, TASKS_A_CORE * cores
     block_users, shard_bytes = settings.matrix.block_users, settings.matrix.shard_mb << 20
     is_local = names_local_folder(settings.storage.root)
+    if settings.content.attributes:
+        held = driver_bytes_of_content(settings.content, items)
+        yield StepPlan("embed_content", 0, 0, 0, 0, held, None)
     if settings.neighbors.enabled:
         k = neighbor_count(settings.neighbors.k, users)
         shards = max(1, math.ceil(8 * pairs / shard_bytes))

@@ -54,6 +54,16 @@ def test_a_learned_similarity_is_planned_when_it_takes_more_than_the_model() -> 
     assert plan_of("recommend", plans).disk_bytes == 1_000 * (67 * 4 + 8) + 4 * 64 * 40_000
 
 
+def test_content_is_planned_by_its_terms() -> None:
+    source = {"path": "x", "id": "i", "attributes": {"title": "t", "price": "p", "image": "v"}}
+    content = {"text": ["title"], "numbers": ["price"], "vectors": ["image"], "max_terms": 1_000, "embedding_dim": 50}
+    plans = plan_night(settings(items=source, content=content), Workload(1_000, 10_000, 100_000), SPEEDS, cores=2)
+    of_items, of_weights = 10_000 * (1600 + 4 * (51 + 50)), 1_051 * 32 * 50
+    assert plan_of("embed_content", plans).driver_bytes == of_items + of_weights + 1_051 * 20 * 256 + PARTS
+    tight = settings(items=source, content=content, plan={"driver_memory_mb": 60})
+    assert "lower content.max_terms" in next(refusals(tight, plans))
+
+
 def test_a_sample_of_a_gradient_model_is_drawn_too() -> None:
     chosen = {"architecture": "two_tower", "loss": "softmax", "max_trained_users": 1_000, "embedding_dim": 61}
     plans = plan_night(settings(model=chosen), Workload(1_000_000, 100, 20_000_000), SPEEDS, cores=2)
