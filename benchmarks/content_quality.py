@@ -2,7 +2,8 @@
 
 `citeulike-t`, 1 and 10 articles of each user known: recall at 50, 100 and 300 over all others (Wang et al.,
 "Collaborative Deep Learning", KDD 2015). `ml-1m/cold-items`: a fifth of the movies has no rating in training; recall at
-50 among them, beside the shares that genres have in what a user has rated. Features are made on Spark, as in a night.
+50 among them, by content alone and by vectors of the embedding model that follow from content, beside the shares that
+genres have in what a user has rated. Features are made on Spark, as in a night.
 """
 
 from __future__ import annotations
@@ -22,18 +23,23 @@ from scipy import sparse
 from benchmarks.datasets import citeulike, citeulike_texts, is_there, ml_1m, ml_1m_attributes
 from benchmarks.harness import save
 from benchmarks.jobs import spark_session
-from benchmarks.quality import SEED, some_pairs
+from benchmarks.quality import SEED, some_pairs, without_a_tenth
 from recsys_spark.content_sections import ContentSettings
 from recsys_spark.contents import content_of
 from recsys_spark.kernels.csr import CsrRows, IndexLists
 from recsys_spark.kernels.pooling import pool_weighted, unit_rows
 from recsys_spark.kernels.topk import TopK
 from recsys_spark.metrics.ranking import hits_matrix, ranking_metrics
+from recsys_spark.model_sections import ModelSettings
+from recsys_spark.models.cold_items import map_cold_items
 from recsys_spark.models.content import ItemContent, fit_content
+from recsys_spark.models.embeddings import Embeddings
 from recsys_spark.models.interactions import TrainingPairs
+from recsys_spark.models.training import fit_embeddings
 from recsys_spark.transforms.content import choose_terms, count_terms, describe_items
 
 USERS_AT_ONCE = 512
+MODEL = ModelSettings()
 COLD_SHARE = 0.2
 
 Scores = Callable[[slice], NDArray[Any]]
@@ -106,6 +112,12 @@ def by_vectors(vectors: NDArray[np.float32], train: TrainingPairs) -> Scores:
     return lambda users: tastes[users] @ vectors.T
 
 
+def by_products(embeddings: Embeddings) -> Scores:
+    """As `recommend.model = "embedding"` scores."""
+    users, items = embeddings.scoring_vectors()
+    return lambda some: users[some] @ items.T
+
+
 def by_terms(content: ItemContent, train: TrainingPairs) -> Scores:
     """The same of the features themselves."""
     terms, rows = content.terms, rows_of(train)
@@ -151,6 +163,12 @@ def run(spark: SparkSession, case: Run) -> None:
     keep(case, "content", recalls(by_vectors(fit.vectors, task.train), task, case.ks), seconds, epochs=fit.best_epoch)
     keep(case, "peer:tfidf", recalls(by_terms(content, task.train), task, case.ks), 0.0)
     if case.dataset == "ml-1m/cold-items":
+        started = time.perf_counter()
+        epochs = fit_embeddings(without_a_tenth(task.train)[0], MODEL, SEED, validation=without_a_tenth(task.train)[1])
+        embeddings = fit_embeddings(task.train, MODEL, SEED, epochs=epochs.best_epoch).embeddings
+        seconds = round(time.perf_counter() - started, 1)
+        mapped = map_cold_items(embeddings, content, settings.max_trained_items, SEED)
+        keep(case, "ials, cold items by content", recalls(by_products(mapped), task, case.ks), seconds)
         keep(case, "peer:genres", recalls(by_genres(task.attributes, task.train), task, case.ks), 0.0)
 
 

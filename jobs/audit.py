@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from recsys_spark.audit import Facts, audit_lists, candidates, free_items, require_passed
+from recsys_spark.audit import Facts, audit_lists, free_items, require_passed
 from recsys_spark.config import Settings
+from recsys_spark.scoring import candidate_items
 from recsys_spark.storage.run_storage import RunStorage
 from recsys_spark.tables import INTERACTIONS, RECOMMENDATIONS, USERS
 
@@ -14,7 +15,7 @@ def run(storage: RunStorage, settings: Settings) -> Facts:
     """Check `recommendations`."""
     lists, recommend = storage.read(RECOMMENDATIONS), settings.recommend
     interactions = storage.read(INTERACTIONS)
-    free = free_items(storage.read(USERS), interactions, candidates(storage, settings), recommend.exclude_seen)
+    free = free_items(storage.read(USERS), interactions, candidate_items(storage, settings), recommend.exclude_seen)
     checks = audit_lists(lists, free, storage.count(USERS), recommend.top_k, settings.audit)
     require_passed(checks, storage.run.path)
     return {"checks": [str(check) for check in checks]}

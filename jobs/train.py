@@ -11,20 +11,25 @@ from recsys_spark.storage.run_storage import RunStorage
 
 def run(storage: RunStorage, settings: Settings) -> Facts:
     """Write `selection` (has not seen the hold-out), its learning curve, `model` (has seen all), and users' blocks."""
-    from recsys_spark import learning, neighborhoods  # TensorFlow takes seconds to import; only this step needs it
+    # TensorFlow takes seconds to import; only this step and embed_content need it
+    from recsys_spark import contents, item_models, learning, neighborhoods
 
     sample = learning.draw_users(storage, settings)
     start = learning.earlier_fit(storage, settings, "selection", sample)
     selection = learning.fit_selection(storage, settings, start, sample)
+    selection = contents.with_cold_items(storage, settings, selection)
     learning.keep_fit(storage, settings, "selection", selection, sample)
     learning.keep_learning_curve(storage, selection)
     earlier = learning.earlier_fit(storage, settings, "model", sample)
     model = learning.fit_everything(storage, settings, earlier, sample, selection.best_epoch)
+    model = contents.with_cold_items(storage, settings, model)
     learning.keep_fit(storage, settings, "model", model, sample)
     facts = learning.training_facts(selection, model, settings, sample, is_warm=start is not None)
     del start, selection, earlier, model  # which the driver need not hold any longer
     if settings.neighborhood.enabled:
         facts["neighborhood"] = neighborhoods.learn_similarity(storage, settings)
+    if settings.recommend.model == "ease":
+        facts["ease"] = item_models.learn_item_weights(storage, settings)
     # Last, because a step that is killed runs anew, and the fits then end at once.
     learning.discard_checkpoints(storage)
     return facts

@@ -9,12 +9,9 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.errors import AuditError
-from recsys_spark.tables import INTERACTIONS, ITEM_CONTENT
 
 if TYPE_CHECKING:
-    from recsys_spark.config import Settings
     from recsys_spark.sections import AuditSettings
-    from recsys_spark.storage.run_storage import RunStorage
 
 Facts = dict[str, Any]
 """What a step has to tell: plain values, kept with the run and shown at its end."""
@@ -76,29 +73,6 @@ class Check:
 
     def __str__(self) -> str:
         return f"{self.name} is {self.value:g}, must be {self.limit}"
-
-
-def counted_items(interactions: DataFrame, least_count: int) -> DataFrame:
-    """The items of so many interactions or more, as `item_idx`."""
-    counts = interactions.groupBy("item_idx").agg(F.count("*").alias("users"))
-    return counts.where(F.col("users") >= least_count).select("item_idx")
-
-
-def candidates(storage: RunStorage, settings: Settings) -> DataFrame:
-    """The items that the chosen model can recommend, as `item_idx`."""
-    if settings.recommend.model == "content":
-        return described_items(storage.read(ITEM_CONTENT))
-    least_count = settings.model.min_item_interactions if settings.recommend.model == "embedding" else 1
-    return counted_items(storage.read(INTERACTIONS), least_count)
-
-
-def described_items(content: DataFrame) -> DataFrame:
-    """The items of which something is known, by the table `item_content`, as `item_idx`."""
-    is_number = F.exists("numbers", lambda number: number != 0)
-    is_vector = F.exists(
-        "vectors", lambda vector: F.coalesce(F.exists(vector, lambda number: number != 0), F.lit(False))
-    )
-    return content.where((F.size("terms") > 0) | is_number | is_vector).select("item_idx")
 
 
 def free_items(users: DataFrame, interactions: DataFrame, candidates: DataFrame, exclude_seen: bool) -> DataFrame:

@@ -24,6 +24,7 @@ from recsys_spark.errors import SettingsError
 from recsys_spark.model_sections import ModelSettings, NeighborhoodSettings
 from recsys_spark.sections import (
     AuditSettings,
+    EaseSettings,
     EntitySettings,
     EvaluateSettings,
     EventSettings,
@@ -57,6 +58,7 @@ class Settings(BaseSettings):
     model: ModelSettings = ModelSettings()
     content: ContentSettings = ContentSettings()
     recommend: RecommendSettings = RecommendSettings()
+    ease: EaseSettings = EaseSettings()
     similar: SimilarSettings = SimilarSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     audit: AuditSettings = AuditSettings()

@@ -38,12 +38,17 @@ class ContentSettings(Section):
     dropout: float = Field(
         0.5, ge=0, lt=1, description="Share of what is known of an item that is hidden while its whole is learned."
     )
-    epochs: int = Field(20, ge=1, description="Most epochs; early stopping, by items held out, may end before.")
-    patience: int = Field(2, ge=1, description="Epochs without a smaller loss of held-out items before training stops.")
-    batch_size: int = Field(256, ge=1, description="Items in a step.")
-    learning_rate: float = Field(0.001, gt=0, description="Step size of Adam.")
+    epochs: int = Field(50, ge=1, description="Most epochs; early stopping, by items held out, may end before.")
+    patience: int = Field(3, ge=1, description="Epochs without a smaller loss of held-out items before training stops.")
+    batch_size: int = Field(64, ge=1, description="Items in a step.")
+    learning_rate: float = Field(0.005, gt=0, description="Step size of Adam.")
     max_trained_items: int = Field(
         200_000, ge=1, description="Most items the driver trains on, drawn by the seed; all of them are embedded."
+    )
+    cold_items: bool = Field(
+        True,
+        description="Items that are not trained and of which something is known get a vector of the embedding model by "
+        "their content, so that they are recommended, too.",
     )
     half_life_days: float | None = Field(
         None, gt=0, description="Age in days at which an item counts half in its user's taste; none means no decay."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,9 @@ from recsys_spark.errors import RecsysError
 from recsys_spark.kernels.csr import CsrRows
 from recsys_spark.kernels.layout import Floats
 from recsys_spark.learning import epoch_reporter
+from recsys_spark.models.cold_items import map_cold_items
 from recsys_spark.models.content import ItemContent, fit_content
+from recsys_spark.models.training import Fit
 from recsys_spark.scoring import CONTENT_VECTORS
 from recsys_spark.tables import CONTENT_TERMS, ITEM_CONTENT, ITEMS
 from recsys_spark.transforms.content import choose_terms, count_terms, describe_items
@@ -49,6 +52,14 @@ def embed_items(storage: RunStorage, settings: Settings) -> Facts:
         "losses": [log.loss for log in fit.history],
         "best_epoch": fit.best_epoch,
     }
+
+
+def with_cold_items(storage: RunStorage, settings: Settings, fit: Fit) -> Fit:
+    """The fit with vectors of items that it was not trained on, by their content where there is some."""
+    if not settings.content.attributes or not settings.content.cold_items:
+        return fit
+    content, most = _read_content(storage, settings.content), settings.content.max_trained_items
+    return replace(fit, embeddings=map_cold_items(fit.embeddings, content, most, settings.seed))
 
 
 def _read_content(storage: RunStorage, settings: ContentSettings) -> ItemContent:

@@ -52,7 +52,7 @@ FitName = Literal["model", "selection"]
 _TABLES: dict[FitName, Table] = {"model": USER_EMBEDDINGS, "selection": SELECTION_EMBEDDINGS}
 _FILE_BLOCKS = 256  # a reader of one block reads the footer of its file, which names each
 _SPLITS = ("train", "validation", "test")
-_SEEN: dict[FitName, tuple[str, ...]] = {"model": _SPLITS, "selection": ("train",)}
+SEEN: dict[FitName, tuple[str, ...]] = {"model": _SPLITS, "selection": ("train",)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,7 +189,7 @@ def fit_selection(storage: RunStorage, settings: Settings, start: Embeddings | N
 
     Where the hold-out leaves no user or item enough to be trained on, the fit knows popularity alone.
     """
-    train, validation = read_pairs(storage, _SEEN["selection"], sample), read_pairs(storage, ("validation",), sample)
+    train, validation = read_pairs(storage, SEEN["selection"], sample), read_pairs(storage, ("validation",), sample)
     try:
         return fit_embeddings(
             train,
@@ -211,7 +211,7 @@ def fit_everything(
 ) -> Fit:
     """Fit all splits, for as many epochs as the selection fit found best."""
     return fit_embeddings(
-        read_pairs(storage, _SEEN["model"], sample),
+        read_pairs(storage, SEEN["model"], sample),
         _of_sample(settings.model, sample),
         settings.seed,
         epochs=epochs,
@@ -243,7 +243,7 @@ def keep_fit(storage: RunStorage, settings: Settings, name: FitName, fit: Fit, s
     """
     embeddings = fit.embeddings
     if sample is not None:
-        embeddings = replace(embeddings.without_users(), popularity=_popularity(storage, _SEEN[name]))
+        embeddings = replace(embeddings.without_users(), popularity=_popularity(storage, SEEN[name]))
     folder = storage.scratch / f"{name}-export"
     save_embeddings(folder, embeddings, settings.model, settings.seed, fit.best_epoch)
     storage.upload(folder, name)
@@ -316,6 +316,7 @@ def training_facts(selection: Fit, final: Fit, settings: Settings, sample: UserS
         "sampled_users": sample.size if sample else None,
         "trained_users": int(final.embeddings.is_trained_user.sum()),
         "trained_items": int(final.embeddings.is_trained_item.sum()),
+        "mapped_items": int(final.embeddings.is_mapped_item.sum()),
     }
 
 

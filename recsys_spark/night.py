@@ -48,6 +48,8 @@ WRITERS = {
     "selection": "train",
     "model-neighborhood": "train",
     "selection-neighborhood": "train",
+    "model-ease": "train",
+    "selection-ease": "train",
     "learning_curve": "train",
     "metrics": "evaluate",
     "recommendations": "recommend",

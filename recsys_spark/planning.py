@@ -33,6 +33,7 @@ WORKER_BYTES = 160 << 20  # Python with NumPy, Numba, pandas and PyArrow, and th
 BATCH_BYTES = 64 << 20  # the most that Spark hands over at once, where it reads the blocks
 WRITER_BYTES = 64 << 20  # a row group and what it is encoded from
 TERMS_OF_AN_ITEM = 200  # words and categories, taken to be so many
+SCORES_BYTES = 48 << 20  # of some users with all items, by weights of items, and what they are made of
 TRAINING_BYTES = 40 << 20  # parts of what is computed over all pairs
 CALIBRATION_S = 1.0  # for each of the two kernels
 _CALIBRATION_USERS, _CALIBRATION_ITEMS, _CALIBRATION_CANDIDATES = 512, 20_000, 8_192
@@ -100,6 +101,8 @@ def _budgets(settings: Settings, plan: StepPlan) -> Iterator[tuple[str, float, f
     )
     if settings.neighborhood.enabled:
         remedy += ", or lower neighborhood.max_trained_users"
+    if settings.recommend.model == "ease":
+        remedy += ", or use another model than 'ease'"
     yield "driver_memory_mb", plan.driver_bytes / 2**20, budget.driver_memory_mb, "MB on the driver", remedy
     remedy = "give the hosts more disk"
     yield "disk_gb", plan.disk_bytes / 2**30, budget.disk_gb, "GB of disk", remedy
@@ -213,7 +216,12 @@ def _steps(settings: Settings, workload: Workload, speeds: Speeds, cores: int) -
         )
         seconds = users**2 * speeds.distance_s / cores
         yield StepPlan("neighbors", tasks, shards, 8 * pairs + 8 * users, worker, 16 * users, seconds)
-    training = max(driver_bytes_of_training(settings.model, workload), driver_bytes_of_similarity(settings, workload))
+    has_weights = settings.recommend.model == "ease"
+    training = max(
+        driver_bytes_of_training(settings.model, workload),
+        driver_bytes_of_similarity(settings, workload),
+        16 * items**2 + 8 * pairs if has_weights else 0,
+    )
     yield StepPlan("train", 0, 0, mapped_bytes_of_training(settings.model, workload), 0, training, None)
     if settings.model.max_trained_users is not None and settings.model.max_trained_users < users:
         handed_out = 4 * items * (dims + 1)
@@ -226,6 +234,8 @@ def _steps(settings: Settings, workload: Workload, speeds: Speeds, cores: int) -
     shards = max(1, math.ceil(vectors / shard_bytes))
     seconds = users * items * speeds.score_s / cores
     mapped = 4 * users * settings.neighborhood.embedding_dim if settings.neighborhood.enabled else 0
+    if has_weights:
+        mapped, worker = mapped + 4 * items**2, worker + SCORES_BYTES
     yield StepPlan("recommend", tasks, shards, vectors + 8 * items + mapped, worker, vectors, seconds)
     for is_wanted, name, count in ((settings.similar.users, "users", users), (settings.similar.items, "items", items)):
         if is_wanted:

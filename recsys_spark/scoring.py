@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
+from pyspark.sql import DataFrame
 
 from recsys_spark.blockwise.blocks import array_of, read_blocks
+from recsys_spark.blockwise.files import distribute_array
 from recsys_spark.blockwise.items import distribute_ids, distribute_items
 from recsys_spark.blockwise.learned import LearnedSimilarity, distribute_similarity
 from recsys_spark.blockwise.neighbors import attach_neighbors, find_neighbors, neighbor_count
@@ -16,6 +20,7 @@ from recsys_spark.blockwise.scorers import (
     ContentScorer,
     EmbeddingScorer,
     ItemVectors,
+    ItemWeightScorer,
     NeighborScorer,
     PopularityScorer,
     Scorer,
@@ -31,7 +36,16 @@ from recsys_spark.kernels.similarity import Similarity
 from recsys_spark.model_sections import Loss
 from recsys_spark.models.embeddings import Embeddings
 from recsys_spark.models.export import load_embeddings, read_manifest
-from recsys_spark.tables import ITEMS, SELECTION_EMBEDDINGS, USER_BLOCKS, USER_EMBEDDINGS, USER_NEIGHBORS, USERS, Table
+from recsys_spark.tables import (
+    INTERACTIONS,
+    ITEMS,
+    SELECTION_EMBEDDINGS,
+    USER_BLOCKS,
+    USER_EMBEDDINGS,
+    USER_NEIGHBORS,
+    USERS,
+    Table,
+)
 
 if TYPE_CHECKING:
     from recsys_spark.config import Settings
@@ -56,6 +70,8 @@ def list_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[Bloc
         return _embedding_scorer(storage, settings, fit)
     if settings.recommend.model == "content":
         return _content_scorer(storage, settings, fit)
+    if settings.recommend.model == "ease":
+        return _ease_scorer(storage, settings, fit)
     return _neighbor_scorer(storage, settings, fit)
 
 
@@ -127,8 +143,8 @@ def _is_trained(block: Block) -> NDArray[np.bool_]:
 def embedded_items(storage: RunStorage, settings: Settings) -> EmbeddedEntities:
     """The items that have an embedding, distributed."""
     model = _model(storage, "model")
-    is_trained = model.is_trained_item
-    return _distribute_embedded(storage, settings, ITEMS, model.item_vectors[is_trained], is_trained)
+    is_scored = model.is_scored_item
+    return _distribute_embedded(storage, settings, ITEMS, model.item_vectors[is_scored], is_scored)
 
 
 def _distribute_embedded(
@@ -146,7 +162,7 @@ def _model(storage: RunStorage, fit: Fit) -> Embeddings:
 def _distribute_model(storage: RunStorage, settings: Settings, fit: Fit, model: Embeddings) -> ItemVectors:
     folder = storage.scratch / f"{fit}-items"
     vectors, shard_bytes = model.item_matrix(), _shard_bytes(settings)
-    return distribute_items(storage.spark, vectors, model.is_trained_item, folder, shard_bytes, COLUMNS_APART)
+    return distribute_items(storage.spark, vectors, model.is_scored_item, folder, shard_bytes, COLUMNS_APART)
 
 
 def _shard_bytes(settings: Settings) -> int:
@@ -170,6 +186,21 @@ def _neighbor_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tuple
     return attach_neighbors(storage.read(USER_BLOCKS), neighbors), scorer
 
 
+def candidate_items(storage: RunStorage, settings: Settings) -> DataFrame:
+    """The items that lists can hold, as `item_idx`: those that the chosen model scores."""
+    if settings.recommend.model == "neighbors":
+        return storage.read(INTERACTIONS).select("item_idx").distinct()
+    if settings.recommend.model == "ease":
+        folder = storage.download("model-ease", storage.scratch)
+        is_candidate = np.asarray(np.load(folder / "places.npy", allow_pickle=False) >= 0)
+    elif settings.recommend.model == "content":
+        is_candidate = np.asarray(load_content(storage).any(axis=1))
+    else:
+        is_candidate = _model(storage, "model").is_scored_item
+    positions = pd.DataFrame({"item_idx": np.flatnonzero(is_candidate).astype(np.int32)})
+    return storage.spark.createDataFrame(positions, "item_idx int")
+
+
 def _content_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[Blocks, Scorer]:
     vectors, scratch = load_content(storage), storage.scratch / f"{fit}-content"
     is_described = np.asarray(vectors.any(axis=1))
@@ -178,6 +209,15 @@ def _content_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[
     items = distribute_items(storage.spark, columns, is_described, scratch, _shard_bytes(settings), COLUMNS_APART)
     tastes = distribute_tastes(storage.spark, vectors, settings.content.half_life_days, fit == "selection", scratch)
     return blocks_of(storage, USER_BLOCKS), ContentScorer(items, tastes)
+
+
+def _ease_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[Blocks, Scorer]:
+    scratch = storage.scratch / f"{fit}-ease"
+    # A copy, because what is handed out gets a name of its own, and the folder may be the run's.
+    shutil.copytree(storage.download(f"{fit}-ease", storage.scratch), scratch, dirs_exist_ok=True)
+    files = {path.stem: distribute_array(storage.spark, path) for path in sorted(scratch.glob("*.npy"))}
+    scorer = ItemWeightScorer(**files, hold_out=fit == "selection", fallback=popularity_scorer(storage, settings, fit))
+    return blocks_of(storage, USER_BLOCKS), scorer
 
 
 def load_content(storage: RunStorage) -> NDArray[np.float32]:

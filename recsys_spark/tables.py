@@ -206,7 +206,9 @@ RECOMMENDATIONS = Table(
         Column("user_id", STRING, "External id of the user."),
         Column("item_ids", ArrayType(STRING, False), "External ids of the items, best first."),
         Column("scores", ArrayType(FLOAT, False), "Scores of the items; comparable within a list."),
-        Column("tier", STRING, "Where the list comes from: `embedding`, `neighbors`, `content` or `popularity`."),
+        Column(
+            "tier", STRING, "Where the list comes from: `embedding`, `neighbors`, `content`, `ease` or `popularity`."
+        ),
     ),
     key=("user_id",),
     published=True,
@@ -240,7 +242,7 @@ METRICS = Table(
     "metrics",
     "Ranking metrics of the hold-out, from a fit that has not seen it, beside popularity.",
     (
-        Column("model", STRING, "`embedding`, `neighbors`, `content` or `popularity`."),
+        Column("model", STRING, "`embedding`, `neighbors`, `content`, `ease` or `popularity`."),
         Column("metric", STRING, "Name of the metric, such as `ndcg`."),
         Column("k", INTEGER, "Length of the lists measured."),
         Column("value", DOUBLE, "Mean over the users with held-out items; a share of items for `item_coverage`."),

@@ -8,15 +8,13 @@ from pyspark.sql import DataFrame, SparkSession
 from recsys_spark.audit import (
     audit_lists,
     count_verdicts,
-    counted_items,
-    described_items,
     free_items,
     require_few_quarantined,
     require_passed,
 )
 from recsys_spark.errors import AuditError
 from recsys_spark.sections import AuditSettings
-from recsys_spark.tables import EVENTS, INTERACTIONS, ITEM_CONTENT, QUARANTINE, RECOMMENDATIONS, USERS
+from recsys_spark.tables import EVENTS, INTERACTIONS, QUARANTINE, RECOMMENDATIONS, USERS
 
 GOOD: list[tuple[Any, ...]] = [
     ("ann", ["a", "b"], [0.9, 0.5], "embedding"),
@@ -85,26 +83,15 @@ def test_free_items_are_the_candidates_a_user_has_not_had(spark: SparkSession) -
         [(user, item, 1.0, 1.0, 1, None, {}, "train") for user, item in [*pairs, (2, 3)]], INTERACTIONS.schema
     )
 
-    def free(least_count: int, exclude_seen: bool) -> dict[str, int]:
-        frame = free_items(users, interactions, counted_items(interactions, least_count), exclude_seen)
+    def free(items: list[int], exclude_seen: bool) -> dict[str, int]:
+        candidates = spark.createDataFrame([(item,) for item in items], "item_idx int")
+        frame = free_items(users, interactions, candidates, exclude_seen)
         return {row["user_id"]: row["free"] for row in frame.collect()}
 
-    assert free(1, True) == {"ann": 2, "bob": 2, "cy": 0, "di": 4}
-    assert free(2, True) == {"ann": 1, "bob": 1, "cy": 0, "di": 3}, "item 3 has one interaction only"
-    assert free(1, False) == dict.fromkeys(FREE, 4)
-
-
-def test_described_items_are_those_of_which_something_is_known(spark: SparkSession) -> None:
-    rows = [
-        (0, [4], [1.0], [0.0], [None]),
-        (1, [], [], [0.0], [None]),
-        (2, [], [], [0.5], [None]),
-        (3, [], [], [0.0], [[0.0, 0.0]]),
-        (4, [], [], [0.0], [[0.0, 1.0]]),
-        (5, [], [], [], []),
-    ]
-    content = spark.createDataFrame(rows, ITEM_CONTENT.schema)
-    assert sorted(row["item_idx"] for row in described_items(content).collect()) == [0, 2, 4]
+    assert free([0, 1, 2, 3], True) == {"ann": 2, "bob": 2, "cy": 0, "di": 4}
+    assert free([0, 1, 2], True) == {"ann": 1, "bob": 1, "cy": 0, "di": 3}, "item 3 is no candidate"
+    assert free([0, 1, 2, 3, 9], True)["cy"] == 1, "a candidate that nobody has"
+    assert free([0, 1, 2, 3], False) == dict.fromkeys(FREE, 4)
 
 
 def test_a_failed_check_is_refused_with_where_the_run_lies(spark: SparkSession) -> None:

@@ -54,12 +54,18 @@ def test_a_learned_similarity_is_planned_when_it_takes_more_than_the_model() -> 
     assert plan_of("recommend", plans).disk_bytes == 1_000 * (67 * 4 + 8) + 4 * 64 * 40_000
 
 
+def test_weights_of_items_are_planned_by_their_square() -> None:
+    plans = plan_night(settings(recommend={"model": "ease"}), Workload(1_000, 20_000, 100_000), SPEEDS, cores=2)
+    assert plan_of("train", plans).driver_bytes == 16 * 20_000**2 + 8 * 100_000
+    assert plan_of("recommend", plans).disk_bytes == 20_000 * (67 * 4 + 8) + 4 * 20_000**2
+
+
 def test_content_is_planned_by_its_terms() -> None:
     source = {"path": "x", "id": "i", "attributes": {"title": "t", "price": "p", "image": "v"}}
     content = {"text": ["title"], "numbers": ["price"], "vectors": ["image"], "max_terms": 1_000, "embedding_dim": 50}
     plans = plan_night(settings(items=source, content=content), Workload(1_000, 10_000, 100_000), SPEEDS, cores=2)
     of_items, of_weights = 10_000 * (1600 + 4 * (51 + 50)), 1_051 * 32 * 50
-    assert plan_of("embed_content", plans).driver_bytes == of_items + of_weights + 1_051 * 20 * 256 + PARTS
+    assert plan_of("embed_content", plans).driver_bytes == of_items + of_weights + 1_051 * 20 * 64 + PARTS
     tight = settings(items=source, content=content, plan={"driver_memory_mb": 60})
     assert "lower content.max_terms" in next(refusals(tight, plans))
 

@@ -11,18 +11,30 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_spark.blockwise.blocks import TEST, TRAIN, VALIDATION, array_of, items_in_splits, user_positions
+from recsys_spark.blockwise.blocks import (
+    TEST,
+    TRAIN,
+    VALIDATION,
+    array_of,
+    items_in_splits,
+    training_rows,
+    user_positions,
+)
 from recsys_spark.blockwise.files import MappedArray
 from recsys_spark.blockwise.learned import LearnedSimilarity
 from recsys_spark.blockwise.plan import Block
 from recsys_spark.blockwise.tastes import TASTE_COLUMNS, Tastes
-from recsys_spark.blockwise.user_rows import ItemRange
+from recsys_spark.blockwise.user_rows import ROW_COLUMNS, ItemRange
 from recsys_spark.kernels.bounds import ItemBounds
 from recsys_spark.kernels.csr import IndexLists
+from recsys_spark.kernels.fold_in import rows_among
+from recsys_spark.kernels.item_models import score_by_items
 from recsys_spark.kernels.layout import user_columns
 from recsys_spark.kernels.neighbor_scoring import score_from_neighbors
 from recsys_spark.kernels.scoring import score_top_k
-from recsys_spark.kernels.topk import TopK, merge_top_k
+from recsys_spark.kernels.topk import TopK, empty_top_k, merge_top_k
+
+SCORES_AT_ONCE = 4 << 20  # of a task: 16 MB
 
 
 class Scored(NamedTuple):
@@ -137,6 +149,37 @@ class ContentScorer:
 
 
 @dataclass(frozen=True)
+class ItemWeightScorer:
+    """What a user's items say about every item, by weights of candidates by candidates, (c, c), mapped.
+
+    `positions`: item position of each candidate; `places`: candidate of each item position, -1 for none. Users without
+    a candidate get the popularity list. Memory of a task: 16 MB of scores, beside its block.
+    """
+
+    weights: MappedArray
+    positions: MappedArray
+    places: MappedArray
+    hold_out: bool
+    fallback: PopularityScorer
+    columns = ROW_COLUMNS
+
+    def __call__(self, block: Block, excluded: IndexLists, k: int) -> Scored:
+        """The k best items of each user."""
+        weights, positions, places = self.weights.load(), self.positions.load(), self.places.load()
+        known = rows_among(training_rows(block, len(places), self.hold_out), places, len(weights), 1)
+        masked, found = _as_candidates(excluded, places), empty_top_k(known.n_rows, k, -np.inf, np.float32)
+        nothing, step = np.zeros((len(weights), 1), np.float32), max(1, SCORES_AT_ONCE // max(len(weights), 1))
+        for start in range(0, known.n_rows, step):
+            some = slice(start, min(start + step, known.n_rows))
+            scores = score_by_items(known.slice_rows(some.start, some.stop), weights)
+            users, hidden = np.zeros((len(scores), 1), np.float32), masked.slice_rows(some.start, some.stop)
+            best = score_top_k(users, nothing, hidden, k, item_idx=positions, additions=scores)
+            found.indices[some], found.scores[some] = best.indices, best.scores
+        has_nothing = np.diff(known.indptr) == 0
+        return _or_else(found, "ease", self.fallback(block, excluded, k), has_nothing)
+
+
+@dataclass(frozen=True)
 class NeighborScorer:
     """Ratings of the nearest users, weighted by similarity; blocks carry the neighbors of their users.
 
@@ -171,13 +214,13 @@ class NeighborScorer:
         assert best is not None  # noqa: S101 - there is at least one range
         known = items_in_splits(block, (TRAIN,) if self.hold_out else (TRAIN, VALIDATION, TEST))
         is_unknown = np.diff(known.indptr) == 0
-        return _or_else(best, self.fallback(block, excluded, k), is_unknown | (best.indices[:, 0] < 0))
+        return _or_else(best, "neighbors", self.fallback(block, excluded, k), is_unknown | (best.indices[:, 0] < 0))
 
 
-def _or_else(best: TopK, fallback: Scored, is_fallback: NDArray[np.bool_]) -> Scored:
+def _or_else(best: TopK, tier: str, fallback: Scored, is_fallback: NDArray[np.bool_]) -> Scored:
     indices = np.where(is_fallback[:, None], fallback.best.indices, best.indices)
     scores = np.where(is_fallback[:, None], fallback.best.scores, best.scores)
-    return Scored(TopK(indices, scores), np.where(is_fallback, "popularity", "neighbors"))
+    return Scored(TopK(indices, scores), np.where(is_fallback, "popularity", tier))
 
 
 def _as_candidates(excluded: IndexLists, places: NDArray[np.int32]) -> IndexLists:

@@ -47,6 +47,16 @@ class IndexLists:
         kept_before = np.concatenate([[0], np.cumsum(mask)]).astype(np.int64)
         return IndexLists(kept_before[self.indptr], self.indices[mask])
 
+    def slice_rows(self, start: int, stop: int) -> "IndexLists":
+        """Give rows `start` to `stop` (excluded); the positions are a view, not a copy."""
+        first, last = self._bounds(start, stop)
+        return IndexLists(self.indptr[start : stop + 1] - first, self.indices[first:last])
+
+    def _bounds(self, start: int, stop: int) -> tuple[int, int]:
+        if not 0 <= start <= stop <= self.n_rows:
+            raise ValueError(f"rows {start} to {stop} are not within 0 to {self.n_rows}")
+        return int(self.indptr[start]), int(self.indptr[stop])
+
 
 @dataclass(frozen=True)
 class CsrRows(IndexLists):
@@ -87,9 +97,7 @@ class CsrRows(IndexLists):
 
     def slice_rows(self, start: int, stop: int) -> "CsrRows":
         """Give rows `start` to `stop` (excluded); indices and values are views, not copies."""
-        if not 0 <= start <= stop <= self.n_rows:
-            raise ValueError(f"rows {start} to {stop} are not within 0 to {self.n_rows}")
-        first, last = int(self.indptr[start]), int(self.indptr[stop])
+        first, last = self._bounds(start, stop)
         return CsrRows(
             self.indptr[start : stop + 1] - first,
             self.indices[first:last],

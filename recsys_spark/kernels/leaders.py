@@ -25,11 +25,15 @@ LAST_ITEM = 0xFFFFFFFF
 
 
 class Vectors(NamedTuple):
-    """Query vectors (q, d) and item vectors (n, d), float32, and which items those are, (n,)."""
+    """Query vectors (q, d) and item vectors (n, d), float32, and which items those are, (n,).
+
+    `additions` to the products are (q, n) float32, or (0, 0) for none.
+    """
 
     queries: NDArray[np.float32]
     items: NDArray[np.float32]
     item_idx: NDArray[np.int32]
+    additions: NDArray[np.float32]
 
 
 class Leaders(NamedTuple):
@@ -143,9 +147,9 @@ def _above(scores: NDArray[np.float32], start: int, stop: int, limit: np.float32
 
 
 @compiled
-def defined_score(query: NDArray[np.float32], item: NDArray[np.float32]) -> np.float32:
-    """Score of an item: the dot product in the float64 order of `simd.dot`, rounded to float32."""
-    return np.float32(dot(query, item)) + np.float32(0.0)  # one zero, not two
+def defined_score(query: NDArray[np.float32], item: NDArray[np.float32], addition: Real = 0.0) -> np.float32:
+    """Score of an item: the dot product in the float64 order of `simd.dot`, and an addition, rounded to float32."""
+    return np.float32(dot(query, item) + addition) + np.float32(0.0)  # one zero, not two
 
 
 @compiled
@@ -201,7 +205,8 @@ def _score_as_defined(leaders: Leaders, query: int, vectors: Vectors) -> None:
     for slot in range(count):
         if slot + AHEAD < count:
             prefetch(vectors.items[rows[slot + AHEAD]])
-        scores[slot] = defined_score(vectors.queries[query], vectors.items[rows[slot]])
+        addition = np.float64(vectors.additions[query, rows[slot]]) if vectors.additions.size else 0.0
+        scores[slot] = defined_score(vectors.queries[query], vectors.items[rows[slot]], addition)
 
 
 @compiled

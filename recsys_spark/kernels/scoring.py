@@ -34,9 +34,13 @@ FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 class Queries(NamedTuple):
-    """Query vectors (q, d); their norms, the slacks and floors of their scores, where their exclusions lie, (q,)."""
+    """Query vectors (q, d); their norms, the slacks and floors of their scores, where their exclusions lie, (q,).
+
+    `additions` to their products are (q, n), or (q, 0) for none.
+    """
 
     vectors: NDArray[np.float32]
+    additions: NDArray[np.float32]
     norms: NDArray[np.float64]
     slacks: NDArray[np.float64]
     floors: NDArray[np.float32]
@@ -75,6 +79,7 @@ def score_top_k(
     item_idx: NDArray[np.int32] | None = None,
     bounds: ItemBounds | None = None,
     floors: NDArray[np.float32] | None = None,
+    additions: NDArray[np.float32] | None = None,
 ) -> TopK:
     """Find the k items with the largest dot products with each query, ties by the smaller item.
 
@@ -82,6 +87,7 @@ def score_top_k(
     `item_idx[j]`, which is its place, `first_place + j`, when left out. `excluded` lists for each query, ascending, the
     places it never gets, wherever they lie. `bounds` are those of the item vectors, for callers with many blocks of
     queries, and those that can end the search early. Nothing below `floors`, (q,), is wanted: lists may end there.
+    `additions`, (q, n) float32, are added to the products; bounds know nothing of them and go unused.
     Scores are float64 sums in the order of `simd.dot`, rounded to float32, whatever the block or shard; fewer
     than k items are padded with -1 and -inf.
     Raises ValueError for k < 1, shapes or dtypes that do not match, an exclusion list that is not ascending,
@@ -92,11 +98,12 @@ def score_top_k(
     indptr, indices = kernel_input(excluded.indptr, np.int64), kernel_input(excluded.indices, np.int32)
     _require_ascending(indptr, indices)
     vectors = kernel_input(query_vectors, np.float32)
-    catalogue = _catalogue(item_vectors, bounds, item_idx, first_place, indices)
-    slacks = _slacks(vectors, catalogue, is_in_order=item_idx is None)
+    added = _added(additions, len(vectors), len(item_vectors))
+    catalogue = _catalogue(item_vectors, bounds if additions is None else None, item_idx, first_place, indices)
+    slacks = _slacks(vectors, catalogue, added, is_in_order=item_idx is None)
     norms = vector_norms(vectors, catalogue.bounds.lowest.shape[1])
     wanted = np.full(len(vectors), -np.inf, np.float32) if floors is None else floors
-    queries = Queries(vectors, norms, slacks, wanted, indptr[:-1], indptr[1:])
+    queries = Queries(vectors, added, norms, slacks, wanted, indptr[:-1], indptr[1:])
     best = empty_top_k(len(vectors), k, -np.inf, np.float32)
     kept = min(k, max(len(item_vectors), 1))
     n_rows = min(TILE_QUERIES, len(vectors))
@@ -138,6 +145,14 @@ def _catalogue(
     return Catalogue(vectors, read_only, kernel_input(items, np.int32), first_place, excluded)
 
 
+def _added(additions: NDArray[np.float32] | None, n_queries: int, n_items: int) -> NDArray[np.float32]:
+    if additions is None:
+        return np.empty((n_queries, 0), np.float32)
+    if additions.shape != (n_queries, n_items) or additions.dtype != np.float32:
+        raise ValueError(f"additions must be float32 ({n_queries}, {n_items}), got {additions.dtype} {additions.shape}")
+    return kernel_input(additions, np.float32)
+
+
 def _require_matching(
     query_vectors: NDArray[np.float32], item_vectors: NDArray[np.float32], excluded: IndexLists
 ) -> None:
@@ -150,21 +165,27 @@ def _require_matching(
         raise ValueError(f"{query_vectors.shape[0]} queries but {excluded.n_rows} lists of excluded items")
 
 
-def _slacks(queries: NDArray[np.float32], catalogue: Catalogue, is_in_order: bool) -> NDArray[np.float64]:
+def _slacks(
+    queries: NDArray[np.float32], catalogue: Catalogue, additions: NDArray[np.float32], is_in_order: bool
+) -> NDArray[np.float64]:
     """Bound how far a float32 score can stray below the k-th and still be among the k best, (q,).
 
     In any order of addition a float32 product of d terms is off by at most d u m, u = 2^-24, with m the sum of
     their magnitudes (Higham 2002, section 3.1), and the defined score by u m; both for the k-th and for the
-    candidate. 2^-149 a term covers products below the normal range. A single product is rounded but once: where items
-    ascend, one that equals the k-th comes too late.
+    candidate. An addition counts as one more term. 2^-149 a term covers products below the normal range. A single
+    product is rounded but once: where items ascend, one that equals the k-th comes too late.
     """
-    _require_finite(catalogue.bounds.widths, catalogue.vectors, "item", catalogue.items)
+    _require_finite(catalogue.bounds.widths, catalogue.vectors, "the vector of item", catalogue.items)
     magnitudes = _magnitudes(queries, catalogue.bounds.widths)
-    _require_finite(magnitudes, queries, "query row", np.arange(len(queries)))
+    _require_finite(magnitudes, queries, "the vector of query row", np.arange(len(queries)))
+    if additions.size:
+        largest = np.maximum(additions.max(axis=1), -additions.min(axis=1)).astype(np.float64)
+        _require_finite(largest, additions, "what is added to query row", np.arange(len(queries)))
+        magnitudes += largest
     if (magnitudes > FLOAT32_MAX).any():
         row = int(np.argmax(magnitudes > FLOAT32_MAX))
         raise ValueError(f"scores of query row {row} could reach {magnitudes[row]:g} and overflow float32")
-    dims = queries.shape[1]
+    dims = queries.shape[1] + bool(additions.size)
     if dims == 1 and is_in_order:
         return np.zeros(magnitudes.size)
     slacks: NDArray[np.float64] = 2.0**-23 * (1.01 * dims + 4) * magnitudes + 2.0**-148 * (dims + 2)
@@ -185,7 +206,7 @@ def _magnitudes(queries: NDArray[np.float32], widths: NDArray[np.float32]) -> ND
 def _require_finite(bounds: NDArray[Any], vectors: NDArray[np.float32], role: str, names: NDArray[Any]) -> None:
     if not np.isfinite(bounds).all():
         row = int(np.argmin(np.isfinite(vectors).all(axis=1)))
-        raise ValueError(f"the vector of {role} {names[row]} is not finite")
+        raise ValueError(f"{role} {names[row]} is not finite")
 
 
 def _require_ascending(indptr: NDArray[np.int64], indices: NDArray[np.int32]) -> None:
@@ -215,7 +236,7 @@ def _search(
         tile = queries.at(rows)
         leaders = no_leaders(room.leaders, tile.slacks, tile.floors)
         _lead(leaders, tile, catalogue, k, rank, room.searching, room.products[: len(tile.slacks) * TILE_ITEMS])
-        vectors = Vectors(tile.vectors, catalogue.vectors, catalogue.items)
+        vectors = Vectors(tile.vectors, catalogue.vectors, catalogue.items, tile.additions)
         report_best(leaders, vectors, k, best.scores[rows, :k], best.indices[rows, :k], is_certain[rows])
     return np.flatnonzero(~is_certain)
 
@@ -232,7 +253,7 @@ def _lead(
 ) -> None:
     """Walk the items, tile by tile, with the queries that an item ahead could still reach."""
     items, cursors = catalogue.vectors, queries.starts.copy()
-    vectors = Vectors(queries.vectors, items, catalogue.items)
+    vectors = Vectors(queries.vectors, items, catalogue.items, queries.additions)
     rows, tile_items, n_gathered = np.arange(cursors.size), buffer.size // cursors.size, 0
     for start in range(0, items.shape[0], tile_items):
         rows = rows[: _keep_searching(rows, leaders, queries, catalogue.bounds, start)]
@@ -245,6 +266,8 @@ def _lead(
         tile = items[start : start + tile_items]
         products = buffer[: rows.size * tile.shape[0]].reshape(rows.size, tile.shape[0])
         np.dot(searching[: rows.size], tile.T, products)
+        if queries.additions.size > 0:
+            _add(products, rows, queries.additions, start)
         _mask(products, rows, catalogue.first_place + start, catalogue.excluded, cursors, queries.ends)
         if start == 0 and rank > 0:
             guess_limits(leaders, products, rank)
@@ -263,6 +286,14 @@ def _keep_searching(rows: NDArray[np.intp], leaders: Leaders, queries: Queries, 
         bound = score_bound(queries.vectors[row], queries.norms[row], bounds, start)
         kept += not bound <= leaders.limits[row]
     return kept
+
+
+@compiled
+def _add(scores: NDArray[np.float32], rows: NDArray[np.intp], additions: NDArray[np.float32], first: int) -> None:
+    """Add to the scores of some queries what is theirs of items from `first` on."""
+    for place in range(rows.size):
+        for item in range(scores.shape[1]):
+            scores[place, item] += additions[rows[place], first + item]
 
 
 @compiled

@@ -19,9 +19,10 @@ class Embeddings:
 
     Shapes: `user_vectors` (m, d), `user_biases` (m,), `item_vectors` (n, d), `item_biases` (n,) float32; `popularity`
     (n,) float32, 0 for items nobody has and 1 for the most popular; `is_trained_user` (m,), `is_trained_item` (n,)
-    bool; `user_squares` (m, 2), `item_squares` (n, 2) float32, the summed squares of the gradients of vector and
-    bias: how far each row has been trained, which a warm start continues. `hidden` is what the scores have beside one
-    matrix product, of the architecture `neumf`.
+    bool; `is_mapped_item` (n,) bool, items that are not trained and have a vector by what they are like;
+    `user_squares` (m, 2), `item_squares` (n, 2) float32, the summed squares of the gradients of vector and bias: how
+    far each row has been trained, which a warm start continues. `hidden` is what the scores have beside one matrix
+    product, of the architecture `neumf`.
     """
 
     user_vectors: Floats
@@ -32,6 +33,7 @@ class Embeddings:
     popularity: Floats
     is_trained_user: Flags
     is_trained_item: Flags
+    is_mapped_item: Flags
     user_squares: Floats
     item_squares: Floats
     hidden: HiddenLayer | None = None
@@ -41,7 +43,7 @@ class Embeddings:
         shapes = {
             "user_vectors": (m, d), "user_biases": (m,), "is_trained_user": (m,), "user_squares": (m, 2),
             "item_vectors": (n, d), "item_biases": (n,), "is_trained_item": (n,), "item_squares": (n, 2),
-            "popularity": (n,),
+            "is_mapped_item": (n,), "popularity": (n,),
         }  # fmt: skip
         for name, shape in shapes.items():
             if getattr(self, name).shape != shape:
@@ -62,6 +64,11 @@ class Embeddings:
         """Latent size d."""
         return int(self.item_vectors.shape[1])
 
+    @property
+    def is_scored_item(self) -> Flags:
+        """The items that have a vector, (n,)."""
+        return self.is_trained_item | self.is_mapped_item
+
     def scoring_vectors(self) -> tuple[Floats, Floats]:
         """Matrices (m, d + 3) and (n, d + 3), float32, whose product holds every user's score of every item.
 
@@ -76,7 +83,7 @@ class Embeddings:
 
     def item_matrix(self) -> Floats:
         """The items' side of `scoring_vectors`, (n, d + 3)."""
-        return item_columns(self.item_vectors, self.item_biases, self.popularity, self.is_trained_item)
+        return item_columns(self.item_vectors, self.item_biases, self.popularity, self.is_scored_item)
 
     def without_users(self) -> Embeddings:
         """The same of no user at all."""
@@ -97,6 +104,7 @@ def untrained_embeddings(n_users: int, embedding_dim: int, item_counts: NDArray[
         popularity=popularity_scores(item_counts),
         is_trained_user=np.zeros(n_users, bool),
         is_trained_item=np.zeros(n_items, bool),
+        is_mapped_item=np.zeros(n_items, bool),
         user_squares=np.zeros((n_users, 2), np.float32),
         item_squares=np.zeros((n_items, 2), np.float32),
     )

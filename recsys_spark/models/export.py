@@ -22,7 +22,7 @@ from recsys_spark.models.embeddings import Embeddings
 
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.weights.h5"
-FORMAT = 2
+FORMAT = 3
 _ARRAYS = tuple(field.name for field in fields(Embeddings) if field.name not in ("offset", "hidden"))
 _HIDDEN = tuple(f"hidden_{name}" for name in HiddenLayer._fields)
 

@@ -80,6 +80,7 @@ def collect_embeddings(model: EmbeddingModel, part: TrainedPart) -> Embeddings:
         popularity=popularity_scores(part.all_pairs.item_counts()),
         is_trained_user=_flags(part.users, part.all_pairs.n_users),
         is_trained_item=_flags(part.items, part.all_pairs.n_items),
+        is_mapped_item=np.zeros(part.all_pairs.n_items, bool),
         user_squares=users.squares,
         item_squares=items.squares,
         hidden=model.hidden if isinstance(model, NeumfModel) else None,

@@ -21,20 +21,28 @@ FEW_VALUES = st.sampled_from([np.float32(value) for value in (-2, -0.3, -0.0, 0,
 
 
 def _defined_scores(
-    queries: NDArray[np.float32], items: NDArray[np.float32], excluded: IndexLists
+    queries: NDArray[np.float32],
+    items: NDArray[np.float32],
+    excluded: IndexLists,
+    additions: NDArray[np.float32] | float = 0.0,
 ) -> NDArray[np.float32]:
     """All scores as defined, rounded; -inf where excluded."""
     terms = queries.astype(np.float64)[:, None, :] * items.astype(np.float64)[None, :, :]
-    scores = added_in_lanes(terms).astype(np.float32)
+    scores = (added_in_lanes(terms) + np.float64(additions)).astype(np.float32)
     for query in range(len(queries)):
         scores[query, excluded.indices[excluded.indptr[query] : excluded.indptr[query + 1]]] = -np.inf
     return scores
 
 
 def _assert_brute_force(
-    best: TopK, queries: NDArray[np.float32], items: NDArray[np.float32], excluded: IndexLists, k: int
+    best: TopK,
+    queries: NDArray[np.float32],
+    items: NDArray[np.float32],
+    excluded: IndexLists,
+    k: int,
+    additions: NDArray[np.float32] | float = 0.0,
 ) -> None:
-    indices, scores = best_of(_defined_scores(queries, items, excluded), k)
+    indices, scores = best_of(_defined_scores(queries, items, excluded, additions), k)
     assert best.indices.tolist() == indices.tolist()
     assert best.scores.tolist() == scores.tolist()  # to the last bit
     assert (best.indices.dtype, best.scores.dtype) == (np.int64, np.float32)
@@ -63,7 +71,10 @@ def test_equals_the_sorted_scores_with_ties_by_the_smaller_item(data: st.DataObj
     tile_queries, tile_items = data.draw(st.integers(1, 8)), data.draw(st.integers(1, 300))
     with mock.patch.multiple(scoring, TILE_QUERIES=tile_queries, TILE_ITEMS=tile_items):
         best = score_top_k(queries, items, excluded, k)
+        additions = data.draw(arrays(np.float32, (n_queries, n_items), elements=FEW_VALUES))
+        with_more = score_top_k(queries, items, excluded, k, additions=additions)
     _assert_brute_force(best, queries, items, excluded, k)
+    _assert_brute_force(with_more, queries, items, excluded, k, additions)
 
 
 @pytest.mark.parametrize("k", [1, 10, 300])
@@ -74,6 +85,12 @@ def test_equals_the_sorted_scores_over_several_tiles(k: int, are_integers: bool)
         queries, items = np.rint(queries), np.rint(items)
     excluded = random_rows(2, 300, 5000, 0.05, "ones")
     _assert_brute_force(score_top_k(queries, items, excluded, k), queries, items, excluded, k)
+    additions = np.rint(2 * np.random.default_rng(3).normal(size=(300, 5000))).astype(np.float32)
+    _assert_brute_force(
+        score_top_k(queries, items, excluded, k, additions=additions), queries, items, excluded, k, additions
+    )
+    only = score_top_k(np.zeros((300, 1), np.float32), items[:, :1], excluded, k, additions=additions)
+    _assert_brute_force(only, np.zeros((300, 1), np.float32), items[:, :1], excluded, k, additions)
 
 
 @pytest.mark.parametrize("first_are_best", [True, False])

@@ -17,6 +17,7 @@ def random_embeddings(n_users: int, n_items: int, embedding_dim: int, seed: int 
         popularity=popularity_scores(np.arange(n_items)),
         is_trained_user=np.ones(n_users, bool),
         is_trained_item=np.ones(n_items, bool),
+        is_mapped_item=np.zeros(n_items, bool),
         user_squares=random.random((n_users, 2), dtype=np.float32),
         item_squares=random.random((n_items, 2), dtype=np.float32),
     )

@@ -33,7 +33,7 @@ SETS = {
     "content.text": '["title"]',
     "content.min_items": "1",
     "content.embedding_dim": "8",
-    "content.epochs": "40",
+    "content.epochs": "15",
     "content.learning_rate": "0.02",
     "content.half_life_days": "5",
 }
@@ -120,6 +120,25 @@ def test_what_the_run_keeps_of_the_content(content: Workspace) -> None:
     assert facts["described_items"] == N_ITEMS + 1
     assert facts["terms"] == len({"a", "and", "the"} | {word for words in WORDS for word in words})
     assert facts["losses"][-1] < facts["losses"][0]
+
+
+def test_the_embedding_model_recommends_an_item_nobody_has_had(content: Workspace, tmp_path: Path) -> None:
+    workspace = content.copy(tmp_path / "copy")
+    workspace.night("2024-03-11", sets={"recommend.model": "embedding", "recommend.top_k": "12"})
+    lists, seen = workspace.lists(), seen_by_user(checkerboard())
+    mapped = [
+        item
+        for item, place in workspace.positions("item").items()
+        if workspace.arrays("model")["is_mapped_item"][place]
+    ]
+    assert mapped == [NEW]
+    assert workspace.facts("train")["details"]["mapped_items"] == 1
+    # Lists hold all that a user has not had, so everybody has it somewhere.
+    scores = {user: dict(zip(lists[user].item_ids, lists[user].scores, strict=True))[NEW] for user in seen}
+    own, other = (np.mean([score for user, score in scores.items() if half_of(user) == half]) for half in (0, 1))
+    assert own > 2 * other
+    assert {lists[user].tier for user in seen} == {"embedding"}
+    assert NEW in {row["item_id"] for row in workspace.rows("similar_items")}
 
 
 def test_results_do_not_depend_on_blocks(content: Workspace, tmp_path: Path) -> None:
