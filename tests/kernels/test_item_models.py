@@ -34,6 +34,14 @@ def test_weights_minimise_the_loss_column_by_column(seed: int, n_items: int, l2:
     np.testing.assert_allclose(weights, expected, atol=1e-5)
 
 
+def test_no_items_and_items_nobody_has() -> None:
+    nothing = CsrRows(np.zeros(3, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32), 0)
+    assert ease_weights(nothing, 1.0).shape == (0, 0)
+    assert score_by_items(nothing, np.zeros((0, 0), np.float32)).shape == (2, 0)
+    unknown = CsrRows(np.zeros(3, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32), 4)
+    np.testing.assert_array_equal(ease_weights(unknown, 1.0), np.zeros((4, 4)))
+
+
 def test_scores_are_sums_of_the_weights_of_a_rows_items() -> None:
     rows = random_rows(3, 20, 7, 0.3, "ones")
     weights = np.random.default_rng(0).standard_normal((7, 5)).astype(np.float32)

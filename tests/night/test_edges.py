@@ -65,7 +65,9 @@ def test_an_empty_increment_keeps_the_interactions(nights: TwoNights, tmp_path: 
         assert workspace.digest(table, run_id) == nights.workspace.digest(table, nights.second), table
     early = workspace.cli("publish", "--run-date", day)
     assert early.code == 1
-    assert "cannot be published before its steps matrix, neighbors, train, evaluate, recommend" in early.err
+    assert (
+        "cannot be published before its steps matrix, embed_content, neighbors, train, evaluate, recommend" in early.err
+    )
     lacking = workspace.cli("recommend", "--run-date", day)
     assert lacking.code == 1
     assert "run the step" in lacking.err
