@@ -164,8 +164,9 @@ def run(spark: SparkSession, case: Run) -> None:
     keep(case, "peer:tfidf", recalls(by_terms(content, task.train), task, case.ks), 0.0)
     if case.dataset == "ml-1m/cold-items":
         started = time.perf_counter()
-        epochs = fit_embeddings(without_a_tenth(task.train)[0], MODEL, SEED, validation=without_a_tenth(task.train)[1])
-        embeddings = fit_embeddings(task.train, MODEL, SEED, epochs=epochs.best_epoch).embeddings
+        part, validation = without_a_tenth(task.train)
+        epochs = fit_embeddings(part, MODEL, SEED, validation=validation).best_epoch
+        embeddings = fit_embeddings(task.train, MODEL, SEED, epochs=epochs).embeddings
         seconds = round(time.perf_counter() - started, 1)
         mapped = map_cold_items(embeddings, content, settings.max_trained_items, SEED)
         keep(case, "ials, cold items by content", recalls(by_products(mapped), task, case.ks), seconds)

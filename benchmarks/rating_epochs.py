@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.harness import PROJECT, report
 from benchmarks.quality import some_pairs
@@ -17,10 +18,10 @@ from recsys_spark.models.backend import keras
 from recsys_spark.models.batches import PairBatches, StepGroups
 from recsys_spark.models.interactions import TrainedPart, select_trained
 from recsys_spark.models.training import build_model
-from recsys_spark.models.validation import RatePairs, RatingValidation
+from recsys_spark.models.validation import RatingValidation
 
 MOST_EPOCHS, PEER_EPOCHS = 20, 4
-LEARNING_RATES = (0.003, 0.01, 0.03)
+LEARNING_RATES = (0.001, 0.003, 0.01, 0.03)
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,10 @@ def curve_of_peer(case: PointwiseCase, part: TrainedPart, referee: RatingValidat
     pairs, curve = part.pairs, RatingCurve()
     model = plain_model(pairs.n_users, pairs.n_items, float(pairs.rating.mean()), rate)
     batches = PairBatches(pairs, case.batch_size, 0)
-    rated: RatePairs = lambda users, items: model.predict((users, items), batch_size=65_536, verbose=0).ravel()  # noqa: E731
+
+    def rated(users: NDArray[Any], items: NDArray[Any]) -> NDArray[np.float32]:
+        return np.asarray(model.predict((users, items), batch_size=65_536, verbose=0), np.float32).ravel()
+
     curve.train(fit_epoch(model, batches), lambda: referee.rmse(rated), PEER_EPOCHS)
     return curve
 

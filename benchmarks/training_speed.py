@@ -4,7 +4,7 @@
 An epoch of a Keras `fit`: users, then items, 64 dimensions, all processors. implicit by conjugate gradient, three steps
 a row as here, and by Cholesky. MLlib's pass is half of what two passes more take in a training, measured once, at the
 end. `mse`: an epoch, beside some steps of Keras' own layers and Adam. Then both train anew on ratings that follow from
-latent tastes, the peer with a mean and biases as ours has, by each of three learning rates until an epoch gains
+latent tastes, the peer with a mean and biases as ours has, by each of four learning rates until an epoch gains
 nothing, four at most: `equal_loss` has the seconds to the epoch at which its best rate errs least on held-out ratings,
 and until ours, after whole epochs, errs no more, with what both compile. `sampled_softmax`: epochs in batches of 8,192
 positives, users with all of theirs; how fast it learns is in `time_to_quality`.

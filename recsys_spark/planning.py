@@ -159,9 +159,23 @@ def driver_bytes_of_content(content: ContentSettings, items: int) -> int:
     Vectors made elsewhere are taken to have as many numbers as the embeddings.
     """
     dims, most = content.embedding_dim, min(content.max_terms, TERMS_OF_AN_ITEM * items)
-    numbers = len(content.numbers) + dims * (len(content.vectors) + bool(content.text_encoder))
+    numbers = _numbers_of_an_item(content)
     of_items = items * (8 * TERMS_OF_AN_ITEM + 4 * (numbers + dims))
     return int(TRAINING_BYTES + of_items + (most + numbers) * (32 * dims + 20 * content.batch_size))
+
+
+def driver_bytes_of_cold_items(settings: Settings, items: int) -> int:
+    """What it holds more, beside a trained model, while items that are not trained get their vectors by content."""
+    content, dims = settings.content, settings.model.embedding_dim
+    if not content.attributes or not content.cold_items:
+        return 0
+    features = min(content.max_terms, TERMS_OF_AN_ITEM * items) + _numbers_of_an_item(content)
+    of_items = items * (8 * TERMS_OF_AN_ITEM + 4 * _numbers_of_an_item(content) + 12 * dims)
+    return int(of_items + features * (16 * (dims + 1) + 12 * 64))
+
+
+def _numbers_of_an_item(content: ContentSettings) -> int:
+    return len(content.numbers) + content.embedding_dim * (len(content.vectors) + bool(content.text_encoder))
 
 
 def mapped_bytes_of_training(model: ModelSettings, workload: Workload) -> int:
@@ -218,7 +232,7 @@ def _steps(settings: Settings, workload: Workload, speeds: Speeds, cores: int) -
         yield StepPlan("neighbors", tasks, shards, 8 * pairs + 8 * users, worker, 16 * users, seconds)
     has_weights = settings.recommend.model == "ease"
     training = max(
-        driver_bytes_of_training(settings.model, workload),
+        driver_bytes_of_training(settings.model, workload) + driver_bytes_of_cold_items(settings, items),
         driver_bytes_of_similarity(settings, workload),
         16 * items**2 + 8 * pairs if has_weights else 0,
     )

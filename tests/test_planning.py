@@ -66,6 +66,13 @@ def test_content_is_planned_by_its_terms() -> None:
     plans = plan_night(settings(items=source, content=content), Workload(1_000, 10_000, 100_000), SPEEDS, cores=2)
     of_items, of_weights = 10_000 * (1600 + 4 * (51 + 50)), 1_051 * 32 * 50
     assert plan_of("embed_content", plans).driver_bytes == of_items + of_weights + 1_051 * 20 * 64 + PARTS
+    without = {**content, "cold_items": False}
+    held = [
+        plan_of("train", plan_night(settings(items=source, content=each), Workload(1_000, 10_000, 100_000), SPEEDS, 2))
+        for each in (content, without)
+    ]
+    mapping = 10_000 * (1600 + 4 * 51 + 12 * 64) + 1_051 * (16 * 65 + 12 * 64)
+    assert held[0].driver_bytes - held[1].driver_bytes == mapping
     tight = settings(items=source, content=content, plan={"driver_memory_mb": 60})
     assert "lower content.max_terms" in next(refusals(tight, plans))
 

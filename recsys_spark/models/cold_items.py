@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_spark.kernels.layout import Floats
-from recsys_spark.models.backend import keras, ops
-from recsys_spark.models.content import ItemContent
+from recsys_spark.models.backend import keras
+from recsys_spark.models.content import ContentBatches, ItemContent, apply_to_items
 from recsys_spark.models.embeddings import Embeddings
 
 LEAST_TRAINED = 10  # items to learn from; of fewer a mapping would tell nothing
@@ -27,7 +27,7 @@ def map_cold_items(embeddings: Embeddings, content: ItemContent, most_items: int
     all of their interactions dropped, which is what DropoutNet sees of cold items (Volkovs et al., NeurIPS 2017). A
     hidden layer did not find more, nor did dropout of features instead of the penalty (docs/decisions/0022). Trained
     items keep their vectors. With fewer than 10 trained items that are described, without users, and for `neumf`,
-    nothing changes. Bytes: 16 x (terms + m) x (d + 1), and 8 x (terms + m) for each of 1,024 items.
+    nothing changes. Bytes: 16 x (terms + m) x (d + 1), and 12 x (terms + m) for each of 64 items.
     """
     described = content.is_described
     known, cold = (
@@ -40,7 +40,7 @@ def map_cold_items(embeddings: Embeddings, content: ItemContent, most_items: int
     root = _root_of_gram(users)
     wanted = np.column_stack([embeddings.item_vectors[known] @ root, embeddings.item_biases[known]]).astype(np.float32)
     scale = np.float32(max(float(wanted.std()), 1e-12))
-    found = _predict(_fit(content, known, wanted / scale, seed), content, cold) * scale
+    found = apply_to_items(_fit(content, known, wanted / scale, seed), content, cold) * scale
     vectors, biases, is_mapped = embeddings.item_vectors.copy(), embeddings.item_biases.copy(), np.zeros_like(described)
     vectors[cold] = found[:, :-1] @ np.linalg.pinv(root, rcond=_SMALLEST, hermitian=True)
     biases[cold] = found[:, -1]
@@ -56,30 +56,6 @@ def _root_of_gram(users: Floats) -> Floats:
     return root
 
 
-class _ItemBatches(keras.utils.PyDataset):  # type: ignore[misc]
-    """Features and wanted vectors of items in batches; the order depends on seed and epoch only."""
-
-    def __init__(self, content: ItemContent, items: NDArray[np.intp], wanted: Floats, seed: int) -> None:
-        super().__init__(workers=1)
-        self._content, self._items, self._wanted, self._seed, self._epoch = content, items, wanted, seed, 0
-        self._shuffle()
-
-    def _shuffle(self) -> None:
-        self._order = np.random.default_rng([self._seed, 7, self._epoch]).permutation(len(self._items))
-
-    def __len__(self) -> int:
-        return -(-len(self._items) // _BATCH)
-
-    def __getitem__(self, batch: int) -> tuple[Floats, Floats]:
-        chosen = self._order[batch * _BATCH : (batch + 1) * _BATCH]
-        return self._content.rows(self._items[chosen]), self._wanted[chosen]
-
-    def on_epoch_end(self) -> None:
-        """Shuffle for the next epoch."""
-        self._epoch += 1
-        self._shuffle()
-
-
 def _fit(content: ItemContent, known: NDArray[np.intp], wanted: Floats, seed: int) -> keras.Model:
     """Training stops when items held out gain nothing, and keeps the best."""
     order = np.random.default_rng([seed, 8]).permutation(len(known))
@@ -90,20 +66,12 @@ def _fit(content: ItemContent, known: NDArray[np.intp], wanted: Floats, seed: in
     model = keras.Sequential(
         [keras.layers.Dense(wanted.shape[1], kernel_initializer=start, kernel_regularizer=penalty)]
     )
-    model.compile(keras.optimizers.Adam(_LEARNING_RATE), loss="mse", metrics=["mse"])
+    model.compile(keras.optimizers.Adam(_LEARNING_RATE), loss="mse", weighted_metrics=["mse"])
     stopping = keras.callbacks.EarlyStopping("val_mse", patience=_PATIENCE, mode="min", restore_best_weights=True)
-    batches, validation = (_ItemBatches(content, known[part], wanted[part], seed) for part in (train, held_out))
+    batches, validation = (
+        ContentBatches(content, known[part], _BATCH, shuffled, wanted[part])
+        for part, shuffled in ((train, seed), (held_out, None))
+    )
     # Without shuffle, because Keras would shuffle the batches once more, by the global generator.
     model.fit(batches, epochs=_EPOCHS, validation_data=validation, verbose=0, callbacks=[stopping], shuffle=False)
     return model
-
-
-def _predict(model: keras.Model, content: ItemContent, items: NDArray[np.intp]) -> Floats:
-    at_once = 1024
-    # Of one shape, so that an item's bits do not depend on how many there are.
-    parts = [
-        ops.convert_to_numpy(model(content.rows(np.resize(items[start : start + at_once], at_once))))
-        for start in range(0, len(items), at_once)
-    ]
-    found: Floats = np.concatenate(parts)[: len(items)]
-    return found

@@ -19,7 +19,7 @@ from recsys_spark.models.backend import keras, ops
 from recsys_spark.models.checkpoints import EpochLog
 
 _HELD_OUT, _LEAST_TO_HOLD_OUT = 0.05, 200
-_ENCODED_AT_ONCE = 1024
+_APPLIED_AT_ONCE = 64
 
 Tensor = Any
 Batch = tuple[Floats, Floats, Floats]
@@ -102,19 +102,27 @@ class ReconstructionLoss(keras.losses.Loss):  # type: ignore[misc]
 class ContentBatches(keras.utils.PyDataset):  # type: ignore[misc]
     """Batches of items, filled in as dense rows one batch at a time; the order depends on seed and epoch only.
 
-    The last batch is filled up by repeating its items at weight 0.
+    What is wanted of an item is its row of `wanted`, (items, w), or without it its own features, the terms as shares.
+    The last batch is filled up by repeating its items at weight 0. Without a seed the order is that of the items.
     """
 
-    def __init__(self, content: ItemContent, items: NDArray[np.intp], batch_size: int, seed: int | None) -> None:
+    def __init__(
+        self,
+        content: ItemContent,
+        items: NDArray[np.intp],
+        batch_size: int,
+        seed: int | None,
+        wanted: Floats | None = None,
+    ) -> None:
         super().__init__(workers=1)
-        self._content, self._items, self._seed, self._epoch = content, items, seed, 0
+        self._content, self._items, self._wanted, self._seed, self._epoch = content, items, wanted, seed, 0
         self._size = min(batch_size, max(len(items), 1))
         self._shuffle()
 
     def _shuffle(self) -> None:
-        self._order = self._items
+        self._order = np.arange(len(self._items))
         if self._seed is not None:
-            self._order = np.random.default_rng([self._seed, 4, self._epoch]).permutation(self._items)
+            np.random.default_rng([self._seed, 4, self._epoch]).shuffle(self._order)
 
     def __len__(self) -> int:
         return -(-len(self._items) // self._size)
@@ -122,7 +130,10 @@ class ContentBatches(keras.utils.PyDataset):  # type: ignore[misc]
     def __getitem__(self, batch: int) -> Batch:
         chosen = self._order[batch * self._size : (batch + 1) * self._size]
         weights = (np.arange(self._size) < len(chosen)).astype(np.float32)
-        rows = self._content.rows(np.resize(chosen, self._size))
+        chosen = np.resize(chosen, self._size)
+        rows = self._content.rows(self._items[chosen])
+        if self._wanted is not None:
+            return rows, self._wanted[chosen], weights
         n_terms, wanted = self._content.terms.n_columns, rows.copy()
         wanted[:, :n_terms] /= np.maximum(rows[:, :n_terms].sum(axis=1, keepdims=True), 1e-12)
         return rows, wanted, weights
@@ -172,13 +183,20 @@ def fit_content(
         callbacks=callbacks,
         shuffle=False,
     )
-    for start in range(0, len(described), _ENCODED_AT_ONCE):
-        some = described[start : start + _ENCODED_AT_ONCE]
-        # Of one shape, so that an item's bits do not depend on how many there are.
-        rows = content.rows(np.resize(some, _ENCODED_AT_ONCE))
-        vectors[some] = ops.convert_to_numpy(model.encode(rows))[: len(some)]
+    vectors[described] = apply_to_items(model.encode, content, described)
     best_epoch = stopping.best_epoch + 1 if len(held_out) else len(log.history)
     return ContentFit(unit_rows(vectors), tuple(log.history), best_epoch)
+
+
+def apply_to_items(layer: Callable[[Floats], Tensor], content: ItemContent, items: NDArray[np.intp]) -> Floats:
+    """What a layer makes of the features of some items, at least one, (items, w)."""
+    parts = []
+    for start in range(0, len(items), _APPLIED_AT_ONCE):
+        # Of one shape, so that an item's bits do not depend on how many there are.
+        rows = content.rows(np.resize(items[start : start + _APPLIED_AT_ONCE], _APPLIED_AT_ONCE))
+        parts.append(ops.convert_to_numpy(layer(rows)))
+    applied: Floats = np.concatenate(parts)[: len(items)]
+    return applied
 
 
 def _parts(described: NDArray[np.intp], most: int, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from pyspark.sql import SparkSession
 
 from tests.night.catalogue import (
@@ -23,7 +24,7 @@ from tests.night.catalogue import (
     write_csv,
     write_events,
 )
-from tests.night.oracles import brute_force_metrics, metrics_of_run, splits_as_matrices
+from tests.night.oracles import SPLITS, brute_force_metrics, metrics_of_run, splits_as_matrices
 
 NEW, BARE = "i90", "i91"
 WORDS = (("river", "boat", "water", "fish"), ("engine", "road", "wheel", "fuel"))
@@ -61,16 +62,23 @@ def write_inputs(workspace: Workspace) -> None:
     write_csv(workspace.folder / "users.csv", ["name"], [[user_id(user)] for user in range(N_USERS)])
 
 
-def test_lists_are_the_nearest_items_to_what_a_user_has_had(content: Workspace) -> None:
-    vectors = content.arrays("content")["content_embeddings"].astype(np.float64)
-    users, items = content.positions("user"), content.positions("item")
+def expected_scores(
+    workspace: Workspace, splits: tuple[str, ...]
+) -> tuple[dict[str, int], dict[str, int], NDArray[np.float64]]:
+    """Positions of users and items, and the cosines of what the users had in these splits, by rating and age."""
+    users, items = workspace.positions("user"), workspace.positions("item")
+    vectors = workspace.arrays("content")["content_embeddings"].astype(np.float64)
     tastes = np.zeros((len(users), vectors.shape[1]))
-    for row in content.rows("interactions"):
-        age = (np.datetime64("2024-03-11") - np.datetime64(row["last_at"].replace(tzinfo=None))) / np.timedelta64(
-            1, "D"
-        )
-        tastes[row["user_idx"]] += row["rating"] * 2 ** (-age / 5) * vectors[row["item_idx"]]
-    scores = tastes @ vectors.T / np.maximum(np.linalg.norm(tastes, axis=1, keepdims=True), 1e-30)
+    for row in workspace.rows("interactions"):
+        if row["split"] in splits:
+            at = np.datetime64(row["last_at"].replace(tzinfo=None))
+            age = (np.datetime64("2024-03-11") - at) / np.timedelta64(1, "D")
+            tastes[row["user_idx"]] += row["rating"] * 2 ** (-age / 5) * vectors[row["item_idx"]]
+    return users, items, tastes @ vectors.T / np.maximum(np.linalg.norm(tastes, axis=1, keepdims=True), 1e-30)
+
+
+def test_lists_are_the_nearest_items_to_what_a_user_has_had(content: Workspace) -> None:
+    users, items, scores = expected_scores(content, SPLITS)
     seen = seen_by_user(checkerboard())
     for user, had in seen.items():
         found = content.lists()[user]
@@ -99,16 +107,7 @@ def test_a_user_of_whose_items_nothing_is_known_gets_the_popular_ones(content: W
 
 
 def test_metrics_come_from_tastes_without_the_hold_out(content: Workspace) -> None:
-    users, items = content.positions("user"), content.positions("item")
-    vectors = content.arrays("content")["content_embeddings"].astype(np.float64)
-    tastes = np.zeros((len(users), vectors.shape[1]))
-    for row in content.rows("interactions"):
-        if row["split"] == "train":
-            age = (np.datetime64("2024-03-11") - np.datetime64(row["last_at"].replace(tzinfo=None))) / np.timedelta64(
-                1, "D"
-            )
-            tastes[row["user_idx"]] += row["rating"] * 2 ** (-age / 5) * vectors[row["item_idx"]]
-    scores = tastes @ vectors.T / np.maximum(np.linalg.norm(tastes, axis=1, keepdims=True), 1e-30)
+    users, items, scores = expected_scores(content, ("train",))
     scores[:, items[BARE]] = -np.inf
     interactions = splits_as_matrices(content.rows("interactions"), (len(users), len(items)))
     expected = brute_force_metrics(scores.astype(np.float32), interactions, (1, 3))
