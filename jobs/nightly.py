@@ -6,6 +6,7 @@ import sys
 
 from jobs import (
     audit,
+    blend,
     embed_content,
     evaluate,
     index,
@@ -29,6 +30,7 @@ STEPS: tuple[Step, ...] = (
     Step("embed_content", embed_content.run, "attributes of items -> content embeddings, on the driver"),
     Step("neighbors", neighbors.run, "blocks -> nearest users by Euclidean distance"),
     Step("train", train.run, "interactions -> embeddings, on the driver"),
+    Step("blend", blend.run, "validation split -> how much each model of a blend counts"),
     Step("evaluate", evaluate.run, "hold-out -> metrics, from a fit that has not seen it"),
     Step("recommend", recommend.run, "blocks x item embeddings -> every user's list"),
     Step("similar", similar.run, "embeddings -> similar users and items"),

@@ -28,8 +28,8 @@ def run(storage: RunStorage, settings: Settings) -> Facts:
     del start, selection, earlier, model  # which the driver need not hold any longer
     if settings.neighborhood.enabled:
         facts["neighborhood"] = neighborhoods.learn_similarity(storage, settings)
-    if settings.recommend.model == "ease":
-        facts["ease"] = item_models.learn_item_weights(storage, settings)
+    for name in settings.item_models:
+        facts[name] = item_models.learn_item_weights(storage, settings, name)
     # Last, because a step that is killed runs anew, and the fits then end at once.
     learning.discard_checkpoints(storage)
     return facts

@@ -19,12 +19,19 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError as EnvironmentValueError
 
+from recsys_spark.blend_sections import (
+    ComponentName,
+    EaseSettings,
+    GraphFilterSettings,
+    HybridSettings,
+    ItemModelName,
+    SessionSettings,
+)
 from recsys_spark.content_sections import ContentSettings
 from recsys_spark.errors import SettingsError
 from recsys_spark.model_sections import ModelSettings, NeighborhoodSettings
 from recsys_spark.sections import (
     AuditSettings,
-    EaseSettings,
     EntitySettings,
     EvaluateSettings,
     EventSettings,
@@ -58,7 +65,10 @@ class Settings(BaseSettings):
     model: ModelSettings = ModelSettings()
     content: ContentSettings = ContentSettings()
     recommend: RecommendSettings = RecommendSettings()
+    hybrid: HybridSettings = HybridSettings()
+    session: SessionSettings = SessionSettings()
     ease: EaseSettings = EaseSettings()
+    graph_filter: GraphFilterSettings = GraphFilterSettings()
     similar: SimilarSettings = SimilarSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     audit: AuditSettings = AuditSettings()
@@ -90,13 +100,16 @@ class Settings(BaseSettings):
             self._check_without_time()
         if self.recommend.model == "neighbors" and not self.neighbors.enabled:
             raise ValueError("recommend.model = 'neighbors' needs neighbors.enabled = true")
-        if self.model.architecture == "neumf" and self.recommend.model == "embedding":
+        if self.model.architecture == "neumf" and (
+            self.recommend.model == "embedding" or {"embedding", "session_embedding"} & set(self.components)
+        ):
             raise ValueError(
                 "model.architecture = 'neumf' predicts pairs and gives no lists: set recommend.model = 'neighbors'"
             )
         if self.recommend.model == "content" and not self.content.attributes:
             raise ValueError("recommend.model = 'content' needs attributes in content, such as content.text")
         self._check_attributes()
+        self._check_components()
         if self.neighborhood.enabled:
             self._check_neighborhood()
         return self
@@ -114,12 +127,54 @@ class Settings(BaseSettings):
                 raise ValueError(f"{name} {unknown} are not among items.attributes, {sorted(known)}")
 
     def _check_neighborhood(self) -> None:
-        if self.recommend.model != "neighbors":
+        if not self.uses_neighbors:
             raise ValueError(
-                f"neighborhood.enabled = true needs recommend.model = 'neighbors', got {self.recommend.model!r}"
+                "neighborhood.enabled = true needs recommend.model = 'neighbors', or 'hybrid' with neighbors among "
+                f"hybrid.components, got {self.recommend.model!r}"
             )
         if self.neighbors.k == "all":
             raise ValueError("neighborhood.enabled = true needs a number for neighbors.k, got 'all'")
+
+    def _check_components(self) -> None:
+        needs = {
+            "neighbors": (self.neighbors.enabled, "neighbors.enabled = true"),
+            "content": (bool(self.content.attributes), "attributes in content, such as content.text"),
+            "session": (self.events.columns.timestamp is not None, "events.columns.timestamp"),
+        }
+        for component in self.components:
+            for part, (is_there, need) in needs.items():
+                if part in component and not is_there:
+                    raise ValueError(f"hybrid.components: {component} needs {need}")
+
+    @property
+    def components(self) -> tuple[ComponentName, ...]:
+        """What is blended, the default filled in; nothing without a blend."""
+        if self.recommend.model != "hybrid":
+            return ()
+        if self.hybrid.components is not None:
+            return self.hybrid.components
+        has_time, has_content = self.events.columns.timestamp is not None, bool(self.content.attributes)
+        possible: dict[ComponentName, bool] = {
+            "embedding": True,
+            "popularity": True,
+            "neighbors": self.neighbors.enabled,
+            "content": has_content,
+            "session_embedding": has_time,
+            "session_content": has_time and has_content,
+        }
+        return tuple(name for name, is_possible in possible.items() if is_possible)
+
+    @property
+    def uses_neighbors(self) -> bool:
+        """Whether lists are made of what neighbors have."""
+        return self.recommend.model == "neighbors" or "neighbors" in self.components
+
+    @property
+    def item_models(self) -> tuple[ItemModelName, ...]:
+        """The linear models of items by items that lists are made with."""
+        wanted = {self.recommend.model, *(name.removeprefix("session_") for name in self.components)}
+        names: tuple[ItemModelName, ...] = ("ease", "graph_filter")
+        return tuple(name for name in names if name in wanted)
 
     def _check_without_time(self) -> None:
         if self.evaluate.split == "last":

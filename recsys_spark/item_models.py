@@ -1,49 +1,58 @@
-"""Between the tables and the linear model of items by items: learned on the driver, kept with the run."""
+"""Between the tables and the linear models of items by items: learned on the driver, kept with the run."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from recsys_spark.audit import Facts
 from recsys_spark.blockwise.files import save_arrays
 from recsys_spark.errors import RecsysError
-from recsys_spark.kernels.csr import IndexLists, rows_of_ones
+from recsys_spark.kernels.csr import CsrRows, IndexLists, rows_of_ones
 from recsys_spark.kernels.fold_in import places_of, rows_among
-from recsys_spark.kernels.item_models import ease_weights
+from recsys_spark.kernels.item_models import ease_weights, graph_filter_weights
+from recsys_spark.kernels.layout import Floats
 from recsys_spark.learning import SEEN, FitName, read_pairs
 
 if TYPE_CHECKING:
+    from recsys_spark.blend_sections import ItemModelName
     from recsys_spark.config import Settings
     from recsys_spark.storage.run_storage import RunStorage
 
 
-def learn_item_weights(storage: RunStorage, settings: Settings) -> Facts:
+def learn_item_weights(storage: RunStorage, settings: Settings, model: ItemModelName) -> Facts:
     """Fit twice, as the embeddings: without the hold-out, for the metrics, and on everything, for the lists."""
-    items = {f"{name}_items": _learn(storage, settings, name) for name in SEEN}
-    return {"l2": settings.ease.l2, **items}
+    return {f"{fit}_items": _learn(storage, settings, fit, model) for fit in SEEN}
 
 
-def _learn(storage: RunStorage, settings: Settings, name: FitName) -> int:
-    pairs = read_pairs(storage, SEEN[name])
+def _learn(storage: RunStorage, settings: Settings, fit: FitName, model: ItemModelName) -> int:
+    pairs = read_pairs(storage, SEEN[fit])
     is_candidate = pairs.item_counts() >= settings.model.min_item_interactions
-    count, most = int(is_candidate.sum()), settings.ease.max_items
+    count, most = int(is_candidate.sum()), getattr(settings, model).max_items
     if count > most:
         raise RecsysError(
-            f"recommend.model = 'ease' has weights of {count:,} x {count:,} items, over ease.max_items = {most:,}: "
-            "raise it where the driver has 16 bytes for each, or model.min_item_interactions, or use another model"
+            f"{model} has weights of {count:,} x {count:,} items, over {model}.max_items = {most:,}: raise it where "
+            "the driver has the memory that docs/scaling.md states, or model.min_item_interactions, or do without it"
         )
     places = places_of(is_candidate)
     rows = rows_among(rows_of_ones(IndexLists(pairs.indptr(), pairs.item_idx), pairs.n_items), places, count, 1)
-    folder = storage.scratch / f"{name}-ease-export"
-    save_arrays(
-        folder,
-        {
-            "weights": ease_weights(rows, settings.ease.l2),
-            "positions": np.flatnonzero(is_candidate).astype(np.int32),
-            "places": places,
-        },
-    )
-    storage.upload(folder, f"{name}-ease")
+    folder = storage.scratch / f"{fit}-{model}-export"
+    arrays = {
+        "weights": _weights(rows, settings, model),
+        "positions": np.flatnonzero(is_candidate).astype(np.int32),
+        "places": places,
+    }
+    save_arrays(folder, arrays)
+    storage.upload(folder, f"{fit}-{model}")
     return count
+
+
+def _weights(rows: CsrRows, settings: Settings, model: ItemModelName) -> Floats:
+    if model == "ease":
+        return ease_weights(rows, settings.ease.l2)
+    chosen = settings.graph_filter
+    # One thread, or the last bits depend on how many there are.
+    with threadpool_limits(1):
+        return graph_filter_weights(rows, chosen.dims, chosen.low_pass, settings.seed)

@@ -14,12 +14,13 @@ from recsys_spark.blockwise.blocks import array_of, read_blocks
 from recsys_spark.blockwise.files import distribute_array
 from recsys_spark.blockwise.items import distribute_ids, distribute_items
 from recsys_spark.blockwise.learned import LearnedSimilarity, distribute_similarity
-from recsys_spark.blockwise.neighbors import attach_neighbors, find_neighbors, neighbor_count
+from recsys_spark.blockwise.neighbors import find_neighbors, neighbor_count
 from recsys_spark.blockwise.plan import Block, BlockMap, Blocks, MovedBlocks
 from recsys_spark.blockwise.scorers import (
     ContentScorer,
     EmbeddingScorer,
     ItemVectors,
+    ItemWeights,
     ItemWeightScorer,
     NeighborScorer,
     PopularityScorer,
@@ -28,7 +29,7 @@ from recsys_spark.blockwise.scorers import (
 from recsys_spark.blockwise.similar import EmbeddedEntities, distribute_entities
 from recsys_spark.blockwise.stored import stored_blocks
 from recsys_spark.blockwise.tastes import distribute_tastes
-from recsys_spark.blockwise.user_rows import RowSource, distribute_item_ranges, distribute_user_rows
+from recsys_spark.blockwise.user_rows import ItemRange, RowSource, distribute_item_ranges, distribute_user_rows
 from recsys_spark.kernels.hidden import HiddenLayer
 from recsys_spark.kernels.layout import COLUMNS_APART, item_columns
 from recsys_spark.kernels.neighbor_scoring import NeighborMode
@@ -39,10 +40,11 @@ from recsys_spark.models.export import load_embeddings, read_manifest
 from recsys_spark.tables import (
     INTERACTIONS,
     ITEMS,
+    NEIGHBOR_BLOCKS,
     SELECTION_EMBEDDINGS,
+    SELECTION_NEIGHBOR_BLOCKS,
     USER_BLOCKS,
     USER_EMBEDDINGS,
-    USER_NEIGHBORS,
     USERS,
     Table,
 )
@@ -61,7 +63,8 @@ CONTENT_VECTORS = "content_embeddings.npy"
 ITEM_VECTORS = "item_vectors.npy"
 """In the folder of a learned similarity."""
 
-_EMBEDDINGS = {"model": USER_EMBEDDINGS, "selection": SELECTION_EMBEDDINGS}
+EMBEDDINGS: dict[Fit, Table] = {"model": USER_EMBEDDINGS, "selection": SELECTION_EMBEDDINGS}
+NEIGHBORS: dict[Fit, Table] = {"model": NEIGHBOR_BLOCKS, "selection": SELECTION_NEIGHBOR_BLOCKS}
 
 
 def list_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[Blocks, Scorer]:
@@ -70,16 +73,20 @@ def list_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[Bloc
         return _embedding_scorer(storage, settings, fit)
     if settings.recommend.model == "content":
         return _content_scorer(storage, settings, fit)
-    if settings.recommend.model == "ease":
-        return _ease_scorer(storage, settings, fit)
+    if settings.recommend.model == "hybrid":
+        from recsys_spark.hybrids import hybrid_scorer
+
+        return hybrid_scorer(storage, settings, fit)
+    if settings.recommend.model in settings.item_models:
+        return _item_weight_scorer(storage, settings, fit)
     return _neighbor_scorer(storage, settings, fit)
 
 
 def popularity_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> PopularityScorer:
     """The same most popular items for everybody."""
-    popularity = _model(storage, fit).popularity
+    popularity = load_model(storage, fit).popularity
     folder = storage.scratch / f"{fit}-popularity"
-    items = distribute_items(storage.spark, popularity[:, None], popularity > 0, folder, _shard_bytes(settings))
+    items = distribute_items(storage.spark, popularity[:, None], popularity > 0, folder, shard_bytes(settings))
     return PopularityScorer(items)
 
 
@@ -87,7 +94,7 @@ def search_neighbors(storage: RunStorage, settings: Settings, hold_out: bool) ->
     """Each user's nearest users, from everything or without the hold-out."""
     neighbors = settings.neighbors
     source, scratch = _row_source(storage, hold_out), storage.scratch / f"rows-{hold_out}"
-    rows = distribute_user_rows(storage.spark, source, neighbors.weighting, scratch, _shard_bytes(settings))
+    rows = distribute_user_rows(storage.spark, source, neighbors.weighting, scratch, shard_bytes(settings))
     k = neighbor_count(neighbors.k, rows.n_users)
     similarity = Similarity(neighbors.similarity, neighbors.bandwidth)
     return find_neighbors(blocks_of(storage, USER_BLOCKS), rows, k, similarity)
@@ -142,7 +149,7 @@ def _is_trained(block: Block) -> NDArray[np.bool_]:
 
 def embedded_items(storage: RunStorage, settings: Settings) -> EmbeddedEntities:
     """The items that have an embedding, distributed."""
-    model = _model(storage, "model")
+    model = load_model(storage, "model")
     is_scored = model.is_scored_item
     return _distribute_embedded(storage, settings, ITEMS, model.item_vectors[is_scored], is_scored)
 
@@ -152,51 +159,61 @@ def _distribute_embedded(
 ) -> EmbeddedEntities:
     scratch, name = storage.scratch / f"similar-{table.name}", table.name.removesuffix("s")
     ids = distribute_ids(storage.spark, storage.fetch(table, storage.scratch), name, scratch, kept=is_trained)
-    return distribute_entities(storage.spark, vectors, ids, scratch, _shard_bytes(settings))
+    return distribute_entities(storage.spark, vectors, ids, scratch, shard_bytes(settings))
 
 
-def _model(storage: RunStorage, fit: Fit) -> Embeddings:
+def load_model(storage: RunStorage, fit: Fit) -> Embeddings:
+    """The embedding model, without its users."""
     return load_embeddings(storage.download(fit, storage.scratch))
 
 
 def _distribute_model(storage: RunStorage, settings: Settings, fit: Fit, model: Embeddings) -> ItemVectors:
     folder = storage.scratch / f"{fit}-items"
-    vectors, shard_bytes = model.item_matrix(), _shard_bytes(settings)
-    return distribute_items(storage.spark, vectors, model.is_scored_item, folder, shard_bytes, COLUMNS_APART)
+    vectors, most = model.item_matrix(), shard_bytes(settings)
+    return distribute_items(storage.spark, vectors, model.is_scored_item, folder, most, COLUMNS_APART)
 
 
-def _shard_bytes(settings: Settings) -> int:
+def shard_bytes(settings: Settings) -> int:
+    """The largest candidate file."""
     return settings.matrix.shard_mb << 20
 
 
 def _embedding_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[Blocks, Scorer]:
-    model = _model(storage, fit)
+    model = load_model(storage, fit)
     items = _distribute_model(storage, settings, fit, model)
-    return blocks_of(storage, USER_BLOCKS, _EMBEDDINGS[fit]), EmbeddingScorer(items)
+    return blocks_of(storage, USER_BLOCKS, EMBEDDINGS[fit]), EmbeddingScorer(items)
 
 
 def _neighbor_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[Blocks, Scorer]:
-    hold_out = fit == "selection"
-    neighbors = search_neighbors(storage, settings, hold_out).frame() if hold_out else storage.read(USER_NEIGHBORS)
-    source, scratch = _row_source(storage, hold_out), storage.scratch / f"ranges-{hold_out}"
-    ranges = distribute_item_ranges(storage.spark, source, scratch, _shard_bytes(settings))
+    source, ranges = row_ranges(storage, settings, fit)
     fallback, mode = popularity_scorer(storage, settings, fit), neighbor_mode(settings)
-    learned = _learned_similarity(storage, settings, fit, source) if settings.neighborhood.enabled else None
-    scorer = NeighborScorer(ranges, hold_out, fallback, mode, settings.recommend.shrinkage, learned)
-    return attach_neighbors(storage.read(USER_BLOCKS), neighbors), scorer
+    learned = learned_similarity(storage, settings, fit, source)
+    scorer = NeighborScorer(ranges, fit == "selection", fallback, mode, settings.recommend.shrinkage, learned)
+    return blocks_of(storage, USER_BLOCKS, NEIGHBORS[fit]), scorer
+
+
+def row_ranges(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[RowSource, tuple[ItemRange, ...]]:
+    """All users' rows, where they come from and as the executors get them."""
+    hold_out = fit == "selection"
+    source, scratch = _row_source(storage, hold_out), storage.scratch / f"ranges-{hold_out}"
+    return source, distribute_item_ranges(storage.spark, source, scratch, shard_bytes(settings))
 
 
 def candidate_items(storage: RunStorage, settings: Settings) -> DataFrame:
     """The items that lists can hold, as `item_idx`: those that the chosen model scores."""
     if settings.recommend.model == "neighbors":
         return storage.read(INTERACTIONS).select("item_idx").distinct()
-    if settings.recommend.model == "ease":
-        folder = storage.download("model-ease", storage.scratch)
+    if settings.recommend.model == "hybrid":
+        from recsys_spark.hybrids import hybrid_items
+
+        is_candidate = hybrid_items(storage, settings)
+    elif settings.recommend.model in settings.item_models:
+        folder = storage.download(f"model-{settings.recommend.model}", storage.scratch)
         is_candidate = np.asarray(np.load(folder / "places.npy", allow_pickle=False) >= 0)
     elif settings.recommend.model == "content":
         is_candidate = np.asarray(load_content(storage).any(axis=1))
     else:
-        is_candidate = _model(storage, "model").is_scored_item
+        is_candidate = load_model(storage, "model").is_scored_item
     positions = pd.DataFrame({"item_idx": np.flatnonzero(is_candidate).astype(np.int32)})
     return storage.spark.createDataFrame(positions, "item_idx int")
 
@@ -204,20 +221,25 @@ def candidate_items(storage: RunStorage, settings: Settings) -> DataFrame:
 def _content_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[Blocks, Scorer]:
     vectors, scratch = load_content(storage), storage.scratch / f"{fit}-content"
     is_described = np.asarray(vectors.any(axis=1))
-    popularity = _model(storage, fit).popularity
+    popularity = load_model(storage, fit).popularity
     columns = item_columns(vectors, np.zeros(len(vectors), np.float32), popularity, is_described)
-    items = distribute_items(storage.spark, columns, is_described, scratch, _shard_bytes(settings), COLUMNS_APART)
+    items = distribute_items(storage.spark, columns, is_described, scratch, shard_bytes(settings), COLUMNS_APART)
     tastes = distribute_tastes(storage.spark, vectors, settings.content.half_life_days, fit == "selection", scratch)
     return blocks_of(storage, USER_BLOCKS), ContentScorer(items, tastes)
 
 
-def _ease_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[Blocks, Scorer]:
-    scratch = storage.scratch / f"{fit}-ease"
+def _item_weight_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[Blocks, Scorer]:
+    tier, fallback = settings.recommend.model, popularity_scorer(storage, settings, fit)
+    weights = distribute_item_weights(storage, fit, tier)
+    return blocks_of(storage, USER_BLOCKS), ItemWeightScorer(tier, weights, fit == "selection", fallback)
+
+
+def distribute_item_weights(storage: RunStorage, fit: Fit, model: str) -> ItemWeights:
+    """Hand the weights of items by items, and positions both ways, to the executors."""
+    scratch = storage.scratch / f"{fit}-{model}"
     # A copy, because what is handed out gets a name of its own, and the folder may be the run's.
-    shutil.copytree(storage.download(f"{fit}-ease", storage.scratch), scratch, dirs_exist_ok=True)
-    files = {path.stem: distribute_array(storage.spark, path) for path in sorted(scratch.glob("*.npy"))}
-    scorer = ItemWeightScorer(**files, hold_out=fit == "selection", fallback=popularity_scorer(storage, settings, fit))
-    return blocks_of(storage, USER_BLOCKS), scorer
+    shutil.copytree(storage.download(f"{fit}-{model}", storage.scratch), scratch, dirs_exist_ok=True)
+    return ItemWeights(*(distribute_array(storage.spark, scratch / f"{name}.npy") for name in ItemWeights._fields))
 
 
 def load_content(storage: RunStorage) -> NDArray[np.float32]:
@@ -233,7 +255,12 @@ def neighbor_mode(settings: Settings) -> NeighborMode:
     return "mean" if settings.feedback.kind == "explicit" else "sum"
 
 
-def _learned_similarity(storage: RunStorage, settings: Settings, fit: Fit, source: RowSource) -> LearnedSimilarity:
+def learned_similarity(
+    storage: RunStorage, settings: Settings, fit: Fit, source: RowSource
+) -> LearnedSimilarity | None:
+    """How much neighbors count beyond their similarity, where that is learned."""
+    if not settings.neighborhood.enabled:
+        return None
     folder = storage.download(f"{fit}-neighborhood", storage.scratch)
     vectors = np.load(folder / ITEM_VECTORS, allow_pickle=False)
     scratch = storage.scratch / f"{fit}-similarity"

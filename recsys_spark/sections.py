@@ -196,26 +196,15 @@ class NeighborSettings(Section):
 class RecommendSettings(Section):
     """The lists."""
 
-    model: Literal["embedding", "neighbors", "content", "ease"] = Field(
+    model: Literal["embedding", "neighbors", "content", "ease", "graph_filter", "hybrid"] = Field(
         "embedding",
-        description="What scores the items; `ease`: what a user's items say about every item, by a linear model, for "
-        "catalogues of up to some ten thousand.",
+        description="What scores the items; `ease`, `graph_filter`: what a user's items say about every item, by a "
+        "linear model, for catalogues of up to some ten thousand; `hybrid`: a blend of them, see `[hybrid]`.",
     )
     top_k: int = Field(10, ge=1, le=10_000, description="Items in a list.")
     exclude_seen: bool = Field(True, description="Leave out items the user already has.")
     shrinkage: float = Field(
         1.0, ge=0, description="Pulls neighbor scores that rest on little similarity towards 0 (`neighbors`, explicit)."
-    )
-
-
-class EaseSettings(Section):
-    """The linear model of items by items (`recommend.model` = `ease`), solved in closed form on the driver."""
-
-    l2: float = Field(
-        500.0, gt=0, description="L2 penalty on the weights; more for more users: 240 to 1,300 on MovieLens-1M."
-    )
-    max_items: int = Field(
-        20_000, ge=1, description="Most items; the driver holds 16 bytes for each two of them, a host maps 4."
     )
 
 

@@ -199,6 +199,42 @@ SELECTION_EMBEDDINGS = Table(
     group_rows=1,
 )
 
+_NEIGHBOR_COLUMNS = (
+    Column("block_id", INTEGER, "Position of the block."),
+    Column("neighbor_indptr", BINARY, "int64, users + 1: where each user's neighbors start."),
+    Column("neighbor_indices", BINARY, "int32: positions of the neighbors, nearest first."),
+    Column("similarities", BINARY, "float32: their similarities."),
+)
+
+NEIGHBOR_BLOCKS = Table(
+    "neighbor_blocks",
+    "The nearest users of all users in blocks that match `user_blocks`: what lists by neighbors are made of.",
+    _NEIGHBOR_COLUMNS,
+    key=("block_id",),
+    group_rows=1,
+)
+
+SELECTION_NEIGHBOR_BLOCKS = Table(
+    "selection_neighbor_blocks",
+    "The same without the hold-out: what the metrics are measured with.",
+    _NEIGHBOR_COLUMNS,
+    key=("block_id",),
+    group_rows=1,
+)
+
+BLEND_CANDIDATES = Table(
+    "blend_candidates",
+    "The best items of each component for users with validation items: what the weights of a blend are learned from.",
+    (
+        Column("user_idx", INTEGER, "Position of the user."),
+        Column("history", INTEGER, "Items the user has in the train split."),
+        Column("item_idxs", ArrayType(INTEGER, False), "Positions of the items, rising."),
+        Column("scores", ArrayType(FLOAT, False), "Items x components: standardised scores, item after item."),
+        Column("validation_idxs", ArrayType(INTEGER, False), "Positions of the user's validation items, rising."),
+    ),
+    key=("user_idx",),
+)
+
 RECOMMENDATIONS = Table(
     "recommendations",
     "The product: each user's best items, best first, so that the position is the rank.",
@@ -207,7 +243,10 @@ RECOMMENDATIONS = Table(
         Column("item_ids", ArrayType(STRING, False), "External ids of the items, best first."),
         Column("scores", ArrayType(FLOAT, False), "Scores of the items; comparable within a list."),
         Column(
-            "tier", STRING, "Where the list comes from: `embedding`, `neighbors`, `content`, `ease` or `popularity`."
+            "tier",
+            STRING,
+            "Where the list comes from: `embedding`, `neighbors`, `content`, `ease`, `graph_filter`, `hybrid` or "
+            "`popularity`.",
         ),
     ),
     key=("user_id",),
@@ -242,7 +281,7 @@ METRICS = Table(
     "metrics",
     "Ranking metrics of the hold-out, from a fit that has not seen it, beside popularity.",
     (
-        Column("model", STRING, "`embedding`, `neighbors`, `content`, `ease` or `popularity`."),
+        Column("model", STRING, "The model, such as `embedding`, or `popularity`."),
         Column("metric", STRING, "Name of the metric, such as `ndcg`."),
         Column("k", INTEGER, "Length of the lists measured."),
         Column("value", DOUBLE, "Mean over the users with held-out items; a share of items for `item_coverage`."),
@@ -262,8 +301,11 @@ TABLES: tuple[Table, ...] = (
     CONTENT_TERMS,
     ITEM_CONTENT,
     USER_NEIGHBORS,
+    NEIGHBOR_BLOCKS,
+    SELECTION_NEIGHBOR_BLOCKS,
     USER_EMBEDDINGS,
     SELECTION_EMBEDDINGS,
+    BLEND_CANDIDATES,
     RECOMMENDATIONS,
     SIMILAR_USERS,
     SIMILAR_ITEMS,

@@ -14,16 +14,14 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.blockwise.blocks import binary_cell, single_blocks, user_positions
-from recsys_spark.blockwise.plan import BlockMap, Blocks, MovedBlocks
+from recsys_spark.blockwise.plan import BlockMap, Blocks
 from recsys_spark.blockwise.user_rows import ROW_COLUMNS, UserRows
 from recsys_spark.errors import SettingsError
 from recsys_spark.kernels.csr import joined_rows
 from recsys_spark.kernels.distances import nearest_rows
 from recsys_spark.kernels.similarity import Similarity
 from recsys_spark.kernels.topk import TopK, merge_top_k
-from recsys_spark.tables import USER_NEIGHBORS
-
-_NEIGHBOR_BLOCKS = "block_id int, neighbor_indptr binary, neighbor_indices binary, similarities binary"
+from recsys_spark.tables import NEIGHBOR_BLOCKS, USER_NEIGHBORS
 
 BLOCKS_AT_ONCE = 8
 """Blocks searched together: what a search prepares of the candidates is prepared once for all of them."""
@@ -75,11 +73,8 @@ def nearest_users(some: pa.RecordBatch, users: NDArray[np.int32], rows: UserRows
     return found
 
 
-def attach_neighbors(blocks: DataFrame, neighbors: DataFrame) -> MovedBlocks:
-    """Blocks of `user_blocks` with their users' neighbors beside them.
-
-    Adds `neighbor_indptr`, `neighbor_indices` (nearest first) and `similarities`, in binary columns.
-    """
+def pack_neighbors(blocks: DataFrame, neighbors: DataFrame) -> DataFrame:
+    """The table `neighbor_blocks`: the rows of `user_neighbors` in the blocks of `user_blocks`."""
     spans = blocks.select("block_id", "first_user_idx", (F.octet_length("indptr") / 8 - 1).cast("int").alias("users"))
     # The first block is the longest: only the last one may hold fewer users.
     longest = spans.agg(F.max("users").alias("block_users"))
@@ -90,8 +85,8 @@ def attach_neighbors(blocks: DataFrame, neighbors: DataFrame) -> MovedBlocks:
         "neighbor_idx",
         "similarity",
     )
-    packed = spans.groupBy("block_id").cogroup(placed.groupBy("block_id")).applyInArrow(_pack, _NEIGHBOR_BLOCKS)
-    return MovedBlocks((blocks, packed))
+    groups = spans.groupBy("block_id").cogroup(placed.groupBy("block_id"))
+    return groups.applyInArrow(_pack, NEIGHBOR_BLOCKS.schema)
 
 
 def _pack(span: pa.Table, neighbors: pa.Table) -> pa.Table:

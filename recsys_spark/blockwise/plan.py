@@ -47,7 +47,7 @@ class Blocks(Protocol):
 
 @dataclass(frozen=True)
 class MovedBlocks:
-    """Block tables, one or two, that Spark reads and moves to the tasks."""
+    """Block tables that Spark reads and moves to the tasks."""
 
     tables: tuple[DataFrame, ...]
 
@@ -125,15 +125,18 @@ def _slices(batches: Batches, size: int) -> Batches:
             yield batch.slice(position, size)
 
 
-def _spread_together(blocks: DataFrame, more: DataFrame) -> DataFrame:
-    """Two block tables joined by `block_id` and spread over the tasks, each moved once."""
-    spark = blocks.sparkSession
+def _spread_together(*tables: DataFrame) -> DataFrame:
+    """Block tables joined by `block_id` and spread over the tasks, each moved once."""
+    spark = tables[0].sparkSession
     # Below a join Spark makes no fewer parts than its setting says, whatever it is told.
     least, tasks = int(spark.conf.get("spark.sql.shuffle.partitions") or 1), task_count(spark)
     parts_a_task = -(-least // tasks)
     key = _even_key(tasks, parts_a_task)
-    left, right = (table.withColumn("_key", key).repartition(tasks * parts_a_task, "_key") for table in (blocks, more))
-    return left.join(right.drop("block_id"), on="_key", how="inner").drop("_key").coalesce(tasks)
+    first, *others = (table.withColumn("_key", key).repartition(tasks * parts_a_task, "_key") for table in tables)
+    joined = first
+    for other in others:
+        joined = joined.join(other.drop("block_id"), on="_key", how="inner")
+    return joined.drop("_key").coalesce(tasks)
 
 
 def _even_key(tasks: int, parts_a_task: int) -> Column:

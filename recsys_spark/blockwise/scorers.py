@@ -84,8 +84,10 @@ class ItemVectors:
     positions: MappedArray
     places: MappedArray
 
-    def best(self, users: NDArray[np.float32], excluded: IndexLists, k: int) -> TopK:
-        """The k items with the largest products, as item positions."""
+    def best(
+        self, users: NDArray[np.float32], excluded: IndexLists, k: int, additions: NDArray[np.float32] | None = None
+    ) -> TopK:
+        """The k items with the largest products, as item positions; what is added is by candidate, (users, n)."""
         masked, positions = _as_candidates(excluded, self.places.load()), self.positions.load()
         found = None
         for shard in self.shards:
@@ -93,7 +95,8 @@ class ItemVectors:
             items = positions[shard.first : shard.first + len(vectors)]
             # What a later shard has must be among the best of those before.
             floors = None if found is None else found.scores[:, -1].copy()
-            best = score_top_k(users, vectors, masked, k, shard.first, items, shard.bounds, floors)
+            added = None if additions is None else additions[:, shard.first : shard.first + len(vectors)]
+            best = score_top_k(users, vectors, masked, k, shard.first, items, shard.bounds, floors, added)
             found = best if found is None else merge_top_k(found, best, k, largest=True)
         assert found is not None  # noqa: S101 - there is at least one shard
         return found
@@ -148,24 +151,37 @@ class ContentScorer:
         return Scored(self.items.best(users, excluded, k), np.where(has_taste, "content", "popularity"))
 
 
-@dataclass(frozen=True)
-class ItemWeightScorer:
-    """What a user's items say about every item, by weights of candidates by candidates, (c, c), mapped.
+class ItemWeights(NamedTuple):
+    """Weights of candidates by candidates, (c, c), mapped.
 
-    `positions`: item position of each candidate; `places`: candidate of each item position, -1 for none. Users without
-    a candidate get the popularity list. Memory of a task: 16 MB of scores, beside its block.
+    `positions`: item position of each candidate; `places`: candidate of each item position, -1 for none.
     """
 
     weights: MappedArray
     positions: MappedArray
     places: MappedArray
+
+    def load(self) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int32]]:
+        """Map the three."""
+        return self.weights.load(), self.positions.load(), self.places.load()
+
+
+@dataclass(frozen=True)
+class ItemWeightScorer:
+    """What a user's items say about every item, by weights of items by items.
+
+    Users without a candidate get the popularity list. Memory of a task: 16 MB of scores, beside its block.
+    """
+
+    tier: str
+    items: ItemWeights
     hold_out: bool
     fallback: PopularityScorer
     columns = ROW_COLUMNS
 
     def __call__(self, block: Block, excluded: IndexLists, k: int) -> Scored:
         """The k best items of each user."""
-        weights, positions, places = self.weights.load(), self.positions.load(), self.places.load()
+        weights, positions, places = self.items.load()
         known = rows_among(training_rows(block, len(places), self.hold_out), places, len(weights), 1)
         masked, found = _as_candidates(excluded, places), empty_top_k(known.n_rows, k, -np.inf, np.float32)
         nothing, step = np.zeros((len(weights), 1), np.float32), max(1, SCORES_AT_ONCE // max(len(weights), 1))
@@ -176,7 +192,7 @@ class ItemWeightScorer:
             best = score_top_k(users, nothing, hidden, k, item_idx=positions, additions=scores)
             found.indices[some], found.scores[some] = best.indices, best.scores
         has_nothing = np.diff(known.indptr) == 0
-        return _or_else(found, "ease", self.fallback(block, excluded, k), has_nothing)
+        return or_else(found, self.tier, self.fallback(block, excluded, k), has_nothing)
 
 
 @dataclass(frozen=True)
@@ -214,10 +230,11 @@ class NeighborScorer:
         assert best is not None  # noqa: S101 - there is at least one range
         known = items_in_splits(block, (TRAIN,) if self.hold_out else (TRAIN, VALIDATION, TEST))
         is_unknown = np.diff(known.indptr) == 0
-        return _or_else(best, "neighbors", self.fallback(block, excluded, k), is_unknown | (best.indices[:, 0] < 0))
+        return or_else(best, "neighbors", self.fallback(block, excluded, k), is_unknown | (best.indices[:, 0] < 0))
 
 
-def _or_else(best: TopK, tier: str, fallback: Scored, is_fallback: NDArray[np.bool_]) -> Scored:
+def or_else(best: TopK, tier: str, fallback: Scored, is_fallback: NDArray[np.bool_]) -> Scored:
+    """The lists of a tier, and those of the fallback for the users, (users,), who need them."""
     indices = np.where(is_fallback[:, None], fallback.best.indices, best.indices)
     scores = np.where(is_fallback[:, None], fallback.best.scores, best.scores)
     return Scored(TopK(indices, scores), np.where(is_fallback, "popularity", tier))

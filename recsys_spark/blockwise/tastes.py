@@ -25,6 +25,7 @@ class Tastes:
     vectors: MappedArray
     half_life_days: float | None
     hold_out: bool
+    columns = TASTE_COLUMNS
 
     def of(self, block: Block) -> NDArray[np.float32]:
         """The taste of each user of a block, (users, d), of length 1; 0 without an item of which something is known.

@@ -52,6 +52,20 @@ class IndexLists:
         first, last = self._bounds(start, stop)
         return IndexLists(self.indptr[start : stop + 1] - first, self.indices[first:last])
 
+    def entries_of(self, rows: NDArray[Any]) -> NDArray[np.int64]:
+        """The places of the entries of some rows, row after row, (entries,)."""
+        lengths = self.indptr[np.add(rows, 1)] - self.indptr[rows]
+        before = np.cumsum(lengths) - lengths
+        entries: NDArray[np.int64] = np.arange(int(lengths.sum())) + np.repeat(self.indptr[rows] - before, lengths)
+        return entries
+
+    def take_rows(self, rows: NDArray[Any]) -> "IndexLists":
+        """Give some rows, in that order; copies."""
+        lengths = self.indptr[np.add(rows, 1)] - self.indptr[rows]
+        return IndexLists(
+            np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), self.indices[self.entries_of(rows)]
+        )
+
     def _bounds(self, start: int, stop: int) -> tuple[int, int]:
         if not 0 <= start <= stop <= self.n_rows:
             raise ValueError(f"rows {start} to {stop} are not within 0 to {self.n_rows}")
@@ -104,6 +118,11 @@ class CsrRows(IndexLists):
             self.values[first:last],
             self.n_columns,
         )
+
+    def take_rows(self, rows: NDArray[Any]) -> "CsrRows":
+        """Give some rows, in that order; copies."""
+        lists = super().take_rows(rows)
+        return CsrRows(lists.indptr, lists.indices, self.values[self.entries_of(rows)], self.n_columns)
 
 
 def column_range(rows: CsrRows, start: int, stop: int) -> CsrRows:

@@ -90,6 +90,44 @@ def score_from_neighbors(
     return best
 
 
+def sum_votes(neighbor_rows: CsrRows, neighbors: IndexLists, similarities: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The scores of all items by "sum" as `score_from_neighbors` defines them, (q, items); 0 without a neighbor's vote.
+
+    Raises ValueError as it does.
+    """
+    require_valid_columns(neighbor_rows, "neighbor")
+    nothing = IndexLists(np.zeros(neighbors.n_rows + 1, np.int64), np.zeros(0, np.int32))
+    _require_valid(neighbor_rows, neighbors, similarities, nothing, "sum", 0.0)
+    scores = np.zeros((neighbors.n_rows, neighbor_rows.n_columns), np.float32)
+    _sum_votes(
+        Ragged(
+            kernel_input(neighbor_rows.indptr, np.int64),
+            kernel_input(neighbor_rows.indices, np.int32),
+            kernel_input(neighbor_rows.values, np.float32),
+        ),
+        Ragged(
+            kernel_input(neighbors.indptr, np.int64),
+            kernel_input(neighbors.indices, np.int64),
+            kernel_input(similarities, np.float32),
+        ),
+        _no_votes(neighbor_rows.n_columns),
+        scores,
+    )
+    if not np.isfinite(scores).all():
+        query = int(np.argmin(np.isfinite(scores).all(axis=1)))
+        raise ValueError(f"query row {query} has a score that is not a finite float32")
+    return scores
+
+
+@compiled
+def _sum_votes(neighbor_rows: Ragged, neighbors: Ragged, votes: Votes, scores: NDArray[np.float32]) -> None:
+    for query in range(scores.shape[0]):
+        n_items = _collect_votes(neighbor_rows, neighbors, query, votes, False)
+        for place in range(n_items):
+            item = votes.items[place]
+            scores[query, item] = np.float32(votes.sums[item])
+
+
 def _require_valid(
     neighbor_rows: CsrRows,
     neighbors: IndexLists,

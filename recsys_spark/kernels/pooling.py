@@ -40,6 +40,19 @@ def pool_weighted(rows: CsrRows, weights: Floats, vectors: Floats) -> Floats:
     return np.asarray(weighted @ vectors, np.float32)
 
 
+def session_weights(rows: CsrRows, ages: Floats, most: int, half_life: float) -> Floats:
+    """Weights of each row's entries by how new they are, (nnz,): 2^(-r / half_life) for the r-th newest, from 0.
+
+    Entries after the first `most` weigh 0. `ages`, (nnz,), in any unit; NaN is older than all, equal ones go by column.
+    """
+    owners = np.repeat(np.arange(rows.n_rows), np.diff(rows.indptr))
+    order = np.lexsort((np.nan_to_num(ages, nan=np.inf), owners))
+    ranks = np.empty(rows.nnz, np.int64)
+    ranks[order] = np.arange(rows.nnz) - rows.indptr[owners]
+    weights: Floats = np.where(ranks < most, np.exp2(-ranks / half_life), 0.0).astype(np.float32)
+    return weights
+
+
 def unit_rows(vectors: Floats) -> Floats:
     """Vectors (rows, d) divided by their lengths; those of length 0 stay."""
     lengths = np.sqrt(np.maximum(np.einsum("rd,rd->r", vectors, vectors), SHORTEST))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 
-from recsys_spark.blockwise.neighbors import attach_neighbors, find_neighbors, neighbor_count
+from recsys_spark.blockwise.neighbors import find_neighbors, neighbor_count, pack_neighbors
 from recsys_spark.blockwise.plan import MovedBlocks
 from recsys_spark.blockwise.user_rows import RowSource, distribute_user_rows
 from recsys_spark.errors import SettingsError
@@ -18,7 +18,6 @@ from recsys_spark.tables import USER_NEIGHBORS
 from tests.blockwise.conftest import N_ITEMS, N_USERS, Blocks, Taste
 from tests.kernels.cases import brute_force_nearest, rows_of
 
-PACKED = ["first_user_idx", "user_ids", "neighbor_indptr", "neighbor_indices", "similarities"]
 INVERSE = Similarity("inverse", 1.0)
 Source = Callable[..., RowSource]
 
@@ -97,9 +96,7 @@ def test_all_neighbors_are_refused_for_many_users() -> None:
 
 
 @pytest.mark.parametrize("block_users", [4, 23])
-def test_attached_neighbors_are_those_of_the_blocks_users(
-    spark: SparkSession, blocks: Blocks, block_users: int
-) -> None:
+def test_packed_neighbors_are_those_of_the_blocks_users(spark: SparkSession, blocks: Blocks, block_users: int) -> None:
     random = np.random.default_rng(2)
     listed = [random.permutation(N_USERS)[: random.integers(0, 6)].tolist() for _ in range(N_USERS)]
     listed[8:12] = [[], [], [], []]  # a whole block of four
@@ -110,16 +107,16 @@ def test_attached_neighbors_are_those_of_the_blocks_users(
     ]
     neighbors = spark.createDataFrame([rows[place] for place in random.permutation(len(rows))], USER_NEIGHBORS.schema)
     found: dict[int, list[int]] = {}
-    for block in attach_neighbors(blocks(block_users), neighbors).rows(PACKED).collect():
+    for block in pack_neighbors(blocks(block_users), neighbors).collect():
         indptr = np.frombuffer(block["neighbor_indptr"], np.int64)
         indices = np.frombuffer(block["neighbor_indices"], np.int32)
         np.testing.assert_array_equal(np.frombuffer(block["similarities"], np.float32), indices / np.float32(32))
-        for place in range(len(block["user_ids"])):
-            found[block["first_user_idx"] + place] = indices[indptr[place] : indptr[place + 1]].tolist()
+        for place in range(len(indptr) - 1):
+            found[block["block_id"] * block_users + place] = indices[indptr[place] : indptr[place + 1]].tolist()
     assert found == dict(enumerate(listed))
 
 
 def test_blocks_without_any_neighbor_stay(spark: SparkSession, blocks: Blocks) -> None:
-    attached = attach_neighbors(blocks(10), spark.createDataFrame([], USER_NEIGHBORS.schema)).rows(PACKED).collect()
-    assert sorted(block["block_id"] for block in attached) == [0, 1, 2]
-    assert {len(block["neighbor_indices"]) for block in attached} == {0}
+    packed = pack_neighbors(blocks(10), spark.createDataFrame([], USER_NEIGHBORS.schema)).collect()
+    assert sorted(block["block_id"] for block in packed) == [0, 1, 2]
+    assert {len(block["neighbor_indices"]) for block in packed} == {0}

@@ -15,7 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 from recsys_spark.blockwise.files import MappedStrings, distribute_strings, write_strings
 from recsys_spark.blockwise.items import distribute_items
 from recsys_spark.blockwise.lists import recommend
-from recsys_spark.blockwise.neighbors import attach_neighbors
+from recsys_spark.blockwise.neighbors import pack_neighbors
 from recsys_spark.blockwise.plan import MovedBlocks
 from recsys_spark.blockwise.scorers import NeighborScorer, PopularityScorer
 from recsys_spark.blockwise.user_rows import RowSource, distribute_item_ranges
@@ -112,7 +112,8 @@ def test_neighbor_lists(
     assert (len(ranges) > 1) == (shard_bytes < 1 << 20)
     assert sum(part.n_items for part in ranges) == N_ITEMS
     scorer = NeighborScorer(ranges, False, popular(spark, tmp_path, shard_bytes), mode, shrinkage)
-    attached = attach_neighbors(blocks(block_users), spark.createDataFrame(rows, USER_NEIGHBORS.schema))
+    packed = pack_neighbors(blocks(block_users), spark.createDataFrame(rows, USER_NEIGHBORS.schema))
+    attached = MovedBlocks((blocks(block_users), packed))
     scores, tiers = _votes(taste, listed, weights, mode, shrinkage)
     assert set(tiers) == {"neighbors", "popularity"}
     assert published(recommend(attached, scorer, item_ids, 4).frame()) == expected(scores, tiers, 4)

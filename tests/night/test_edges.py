@@ -66,7 +66,8 @@ def test_an_empty_increment_keeps_the_interactions(nights: TwoNights, tmp_path: 
     early = workspace.cli("publish", "--run-date", day)
     assert early.code == 1
     assert (
-        "cannot be published before its steps matrix, embed_content, neighbors, train, evaluate, recommend" in early.err
+        "cannot be published before its steps matrix, embed_content, neighbors, train, blend, evaluate, recommend"
+        in early.err
     )
     lacking = workspace.cli("recommend", "--run-date", day)
     assert lacking.code == 1

@@ -1,0 +1,276 @@
+"""Between the tables and a blend of models: what its components are made of, and the weights they get."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow.dataset as ds
+from numpy.typing import NDArray
+
+from recsys_spark.audit import Facts
+from recsys_spark.blockwise.candidates import collect_candidates
+from recsys_spark.blockwise.files import MappedArray, distribute_array, save_array
+from recsys_spark.blockwise.hybrid import Component, HybridScorer, ScoreComponent, SegmentWeights, VectorComponent
+from recsys_spark.blockwise.items import distribute_items
+from recsys_spark.blockwise.plan import Blocks
+from recsys_spark.blockwise.profiles import (
+    EmbeddedProfile,
+    ItemWeightProfile,
+    NeighborProfile,
+    PopularProfile,
+    ScoreProfile,
+    Session,
+    SessionProfile,
+    VectorProfile,
+)
+from recsys_spark.blockwise.scorers import ItemWeights
+from recsys_spark.blockwise.tastes import distribute_tastes
+from recsys_spark.kernels.blending import center_vectors
+from recsys_spark.kernels.pooling import unit_rows
+from recsys_spark.kernels.stacking import CandidateLists, Weights, learn_weights, list_ndcgs
+from recsys_spark.scoring import (
+    EMBEDDINGS,
+    NEIGHBORS,
+    Fit,
+    blocks_of,
+    distribute_item_weights,
+    learned_similarity,
+    load_content,
+    load_model,
+    popularity_scorer,
+    row_ranges,
+    shard_bytes,
+)
+from recsys_spark.tables import BLEND_CANDIDATES, INTERACTIONS, USER_BLOCKS, Table
+
+if TYPE_CHECKING:
+    from recsys_spark.config import Settings
+    from recsys_spark.models.embeddings import Embeddings
+    from recsys_spark.storage.run_storage import RunStorage
+
+Floats = NDArray[np.float32]
+Flags = NDArray[np.bool_]
+
+NDCG_AT = 10
+_FOLDS = 2
+
+
+@dataclass
+class _Parts:
+    """The components as they are put together: vectors side by side, and which items any of them knows."""
+
+    storage: RunStorage
+    settings: Settings
+    fit: Fit
+    components: list[Component] = field(default_factory=list)
+    columns: list[Floats] = field(default_factory=list)
+    spaces: dict[str, tuple[int, MappedArray]] = field(default_factory=dict)
+    item_weights: dict[str, ItemWeights] = field(default_factory=dict)
+    is_known: Flags | None = None
+
+    def add_vectors(self, name: str, space: str, profile: VectorProfile, vectors: Floats, is_known: Flags) -> None:
+        """A component in the space of these item vectors, (items, d), which others may share."""
+        if space not in self.spaces:
+            first = sum(columns.shape[1] for columns in self.columns)
+            centered = center_vectors(vectors, is_known)
+            self.columns.append(centered.vectors)
+            self.spaces[space] = first, self.share(f"{space}-covariance", centered.covariance)
+            self._know(is_known)
+        self.components.append(VectorComponent(name, profile, *self.spaces[space]))
+
+    def add_scores(self, name: str, profile: ScoreProfile, is_known: Flags) -> None:
+        """A component whose scores are added."""
+        self.components.append(ScoreComponent(name, profile))
+        self._know(is_known)
+
+    def share(self, name: str, array: NDArray[Any]) -> MappedArray:
+        """Hand an array to the executors."""
+        scratch = self.storage.scratch / f"{self.fit}-hybrid"
+        scratch.mkdir(exist_ok=True)
+        return distribute_array(self.storage.spark, save_array(scratch / f"{name}.npy", array))
+
+    def _know(self, is_known: Flags) -> None:
+        self.is_known = is_known if self.is_known is None else self.is_known | is_known
+
+
+def hybrid_scorer(
+    storage: RunStorage, settings: Settings, fit: Fit, weights: SegmentWeights | None = None
+) -> tuple[Blocks, HybridScorer]:
+    """The blocks to score and the blend, by the weights that the step `blend` has learned, unless others are given."""
+    parts = _gather(storage, settings, fit)
+    assert parts.is_known is not None  # noqa: S101 - there is at least one component
+    vectors = np.hstack(parts.columns or [np.zeros((len(parts.is_known), 1), np.float32)])
+    scratch = storage.scratch / f"{fit}-hybrid-items"
+    items = distribute_items(storage.spark, vectors, parts.is_known, scratch, shard_bytes(settings))
+    fallback = popularity_scorer(storage, settings, fit)
+    chosen = learned_weights(storage) if weights is None else weights
+    scorer = HybridScorer(items, tuple(parts.components), chosen, fit == "selection", fallback)
+    return blocks_of(storage, *_tables(settings, fit)), scorer
+
+
+def hybrid_items(storage: RunStorage, settings: Settings) -> Flags:
+    """The items that any component of the blend knows, (items,)."""
+    model, known = load_model(storage, "model"), []
+    for name in settings.components:
+        space = name.removeprefix("session_")
+        if space == "embedding":
+            known.append(model.is_scored_item)
+        elif space == "content":
+            known.append(np.asarray(load_content(storage).any(axis=1)))
+        elif space in ("ease", "graph_filter"):
+            folder = storage.download(f"model-{space}", storage.scratch)
+            known.append(np.load(folder / "places.npy", allow_pickle=False) >= 0)
+        else:
+            known.append(model.popularity > 0)
+    return np.asarray(np.any(known, axis=0))
+
+
+def _tables(settings: Settings, fit: Fit) -> list[Table]:
+    tables = [USER_BLOCKS]
+    if "embedding" in settings.components:
+        tables.append(EMBEDDINGS[fit])
+    if "neighbors" in settings.components:
+        tables.append(NEIGHBORS[fit])
+    return tables
+
+
+def _gather(storage: RunStorage, settings: Settings, fit: Fit) -> _Parts:
+    parts, model = _Parts(storage, settings, fit), load_model(storage, fit)
+    session = Session(settings.session.items, settings.session.half_life_items)
+    for name in settings.components:
+        own = session if name.startswith("session_") else None
+        if name in ("embedding", "session_embedding"):
+            _add_embedding(parts, name, model, own)
+        elif name in ("content", "session_content"):
+            _add_content(parts, name, own)
+        elif name == "popularity":
+            popularity = model.popularity[:, None]
+            parts.add_vectors(name, name, PopularProfile(), popularity, model.popularity > 0)
+        elif name == "neighbors":
+            _add_neighbors(parts, model.popularity > 0)
+        else:
+            _add_item_weights(parts, name, own)
+    return parts
+
+
+def _add_embedding(parts: _Parts, name: str, model: Embeddings, session: Session | None) -> None:
+    profile: VectorProfile = EmbeddedProfile(model.embedding_dim + 1)
+    if session is not None:
+        # Without biases: a session is about what its items have in common.
+        units = np.hstack([unit_rows(model.item_vectors), np.zeros((model.n_items, 1), np.float32)])
+        profile = SessionProfile(parts.share("session-vectors", units), session, parts.fit == "selection")
+    vectors = np.hstack([model.item_vectors, model.item_biases[:, None]])
+    parts.add_vectors(name, "embedding", profile, vectors, model.is_scored_item)
+
+
+def _add_content(parts: _Parts, name: str, session: Session | None) -> None:
+    vectors, hold_out = load_content(parts.storage), parts.fit == "selection"
+    if session is not None:
+        profile: VectorProfile = SessionProfile(parts.share("session-content", vectors), session, hold_out)
+    else:
+        half_life = parts.settings.content.half_life_days
+        scratch = parts.storage.scratch / f"{parts.fit}-hybrid-content"
+        profile = distribute_tastes(parts.storage.spark, vectors, half_life, hold_out, scratch)
+    parts.add_vectors(name, "content", profile, vectors, np.asarray(vectors.any(axis=1)))
+
+
+def _add_neighbors(parts: _Parts, is_known: Flags) -> None:
+    source, ranges = row_ranges(parts.storage, parts.settings, parts.fit)
+    learned = learned_similarity(parts.storage, parts.settings, parts.fit, source)
+    positions = parts.share("neighbor-positions", np.flatnonzero(is_known).astype(np.int32))
+    parts.add_scores("neighbors", NeighborProfile(ranges, positions, learned), is_known)
+
+
+def _add_item_weights(parts: _Parts, name: str, session: Session | None) -> None:
+    model = name.removeprefix("session_")
+    if model not in parts.item_weights:
+        parts.item_weights[model] = distribute_item_weights(parts.storage, parts.fit, model)
+    profile = ItemWeightProfile(parts.item_weights[model], parts.fit == "selection", session)
+    parts.add_scores(name, profile, profile.items.places.load() >= 0)
+
+
+def learned_weights(storage: RunStorage) -> SegmentWeights:
+    """What the step `blend` has learned."""
+    facts = storage.step_details("blend")
+    return SegmentWeights(tuple(facts["segments"]), tuple(tuple(row) for row in facts["weights"]))
+
+
+def learn_blend(storage: RunStorage, settings: Settings) -> Facts:
+    """Write `blend_candidates` and learn the weights of the components from it; what the run keeps of them."""
+    components, chosen = settings.components, settings.hybrid
+    equal = SegmentWeights((), ((1.0,) * len(components),))
+    blocks, scorer = hybrid_scorer(storage, settings, "selection", equal)
+    validated = storage.read(INTERACTIONS).where("split = 'validation'").select("user_idx").distinct().count()
+    share = chosen.validation_users / max(validated, 1)
+    table = collect_candidates(blocks, scorer, chosen.candidates, share, settings.seed)
+    storage.write_mapped(BLEND_CANDIDATES, table)
+    lists, history = _read_candidates(storage, len(components))
+    return {"components": list(components), "users": lists.n_lists, **blend_facts(lists, history, chosen.segments)}
+
+
+def blend_facts(lists: CandidateLists, history: NDArray[np.int64], segments: tuple[int, ...]) -> Facts:
+    """The weights by segment, and NDCG@10 of each component and of the blend among the candidates of the same users.
+
+    That of the blend is cross-fitted: each half of the users is scored by weights learned from the other half. Where
+    the blend is not better than the best component, that one alone has a weight.
+    """
+    n_components = lists.scores.shape[1]
+    alone = [list_ndcgs(lists, lists.scores[:, number], NDCG_AT) for number in range(n_components)]
+    means = [float(ndcgs.mean()) if lists.n_lists else 0.0 for ndcgs in alone]
+    best = int(np.argmax(means))
+    blended = _cross_fitted(lists, history, segments)
+    gains = blended - alone[best]
+    gain = float(gains.mean()) if lists.n_lists else 0.0
+    is_better = gain > 0 or lists.n_lists == 0
+    weights = _by_segment(lists, history, segments) if is_better else np.eye(n_components)[[best] * (len(segments) + 1)]
+    return {
+        "segments": list(segments),
+        "weights": [[round(float(weight), 6) for weight in row] for row in weights],
+        "ndcgs": [round(mean, 6) for mean in means],
+        "best_component": best,
+        "blend_ndcg": round(float(blended.mean()), 6) if lists.n_lists else None,
+        "gain": round(gain, 6),
+        "gain_standard_error": round(float(gains.std() / np.sqrt(max(len(gains), 1))), 6) if lists.n_lists else None,
+        "is_blended": is_better,
+    }
+
+
+def _cross_fitted(lists: CandidateLists, history: NDArray[np.int64], segments: tuple[int, ...]) -> NDArray[np.float64]:
+    folds, ndcgs = np.arange(lists.n_lists) % _FOLDS, np.zeros(lists.n_lists)
+    for fold in range(_FOLDS):
+        is_here = folds == fold
+        weights = _by_segment(lists.some(~is_here), history[~is_here], segments)
+        here = lists.some(is_here)
+        of_users = weights[np.searchsorted(np.array(segments), history[is_here], side="right")]
+        of_rows = np.repeat(of_users, np.diff(here.indptr), axis=0)
+        ndcgs[is_here] = list_ndcgs(here, np.einsum("rc,rc->r", here.scores, of_rows), NDCG_AT)
+    return ndcgs
+
+
+def _by_segment(lists: CandidateLists, history: NDArray[np.int64], segments: tuple[int, ...]) -> Weights:
+    """The weights of each segment, (segments + 1, components), held near those of all users."""
+    overall = learn_weights(lists)
+    numbers = np.searchsorted(np.array(segments), history, side="right")
+    return np.array([learn_weights(lists.some(numbers == number), overall) for number in range(len(segments) + 1)])
+
+
+def _read_candidates(storage: RunStorage, n_components: int) -> tuple[CandidateLists, NDArray[np.int64]]:
+    """The lists by user, whatever the order of the files, and how many items the users had."""
+    folder = storage.fetch(BLEND_CANDIDATES, storage.scratch)
+    table = ds.dataset(folder, format="parquet").to_table().sort_by("user_idx").combine_chunks()
+    items, scores, relevant = (
+        table.column(name).combine_chunks() for name in ("item_idxs", "scores", "validation_idxs")
+    )
+    lengths, n_relevant = (np.diff(lists.offsets.to_numpy()).astype(np.int64) for lists in (items, relevant))
+    owners = [np.repeat(np.arange(len(table)), counts) for counts in (lengths, n_relevant)]
+    keys, wanted = (
+        owner << 32 | lists.flatten().to_numpy() for owner, lists in zip(owners, (items, relevant), strict=True)
+    )
+    return CandidateLists(
+        np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        scores.flatten().to_numpy().reshape(-1, n_components),
+        np.isin(keys, wanted),
+        n_relevant,
+    ), table.column("history").to_numpy().astype(np.int64)

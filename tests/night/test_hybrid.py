@@ -1,0 +1,250 @@
+"""Nights whose lists come from a blend of all models, compared with the sum of their standardised scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pyspark.sql import SparkSession
+
+from tests.night.catalogue import (
+    FIRST_DAY,
+    N_ITEMS,
+    TOP_K,
+    Workspace,
+    checkerboard,
+    half_of,
+    item_id,
+    seen_by_user,
+    user_id,
+    write_csv,
+    write_events,
+)
+from tests.night.conftest import UNSEEN_ITEM, UNSEEN_USER
+from tests.night.oracles import SPLITS, brute_force_metrics, metrics_of_run, splits_as_matrices
+from tests.night.test_content import title
+
+COMPONENTS = [
+    "embedding",
+    "popularity",
+    "neighbors",
+    "content",
+    "ease",
+    "graph_filter",
+    "session_embedding",
+    "session_content",
+    "session_ease",
+]
+BARE = "i98"  # nobody has it and nothing is known of it
+SETS = {
+    "recommend.model": "hybrid",
+    "hybrid.components": str(COMPONENTS).replace("'", '"'),
+    "hybrid.segments": "[3, 5]",
+    "hybrid.candidates": "10",
+    "session.items": "3",
+    "session.half_life_items": "1.5",
+    "ease.l2": "2",
+    "graph_filter.dims": "3",
+    "content.text": '["title"]',
+    "content.min_items": "1",
+    "content.embedding_dim": "6",
+    "content.epochs": "5",
+}
+Scores = NDArray[np.float64]
+
+
+@pytest.fixture(scope="module")
+def hybrid(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """The checkerboard, a described item that nobody has had, one of which nothing is known, and an unseen user."""
+    workspace = Workspace(spark, tmp_path_factory.mktemp("hybrid"), SETS, is_described=True)
+    write_inputs(workspace)
+    workspace.night(FIRST_DAY)
+    return workspace
+
+
+def write_inputs(workspace: Workspace) -> None:
+    write_events(workspace.folder / "events.csv", checkerboard())
+    described = [[item_id(item), title(item)] for item in range(N_ITEMS)] + [[UNSEEN_ITEM, title(1)], [BARE, ""]]
+    write_csv(workspace.folder / "items.csv", ["code", "label"], described)
+    write_csv(workspace.folder / "users.csv", ["name"], [[user_id(0)], [UNSEEN_USER]])
+
+
+class Oracle:
+    """Scores of every user and item by the definitions, from what the run has stored, as dense matrices."""
+
+    def __init__(self, workspace: Workspace, fit: str) -> None:
+        self.workspace, self.fit = workspace, fit
+        self.users, self.items = workspace.positions("user"), workspace.positions("item")
+        self.shape = len(self.users), len(self.items)
+        splits = SPLITS if fit == "model" else ("train",)
+        self.rows = [row for row in workspace.rows("interactions") if row["split"] in splits]
+        self.ratings, self.session = np.zeros(self.shape), np.zeros(self.shape)
+        by_user: dict[int, list[dict[str, Any]]] = {}
+        for row in self.rows:
+            self.ratings[row["user_idx"], row["item_idx"]] = row["rating"]
+            by_user.setdefault(row["user_idx"], []).append(row)
+        for user, had in by_user.items():
+            newest = sorted(had, key=lambda row: row["last_at"], reverse=True)
+            for rank, row in enumerate(newest[:3]):
+                self.session[user, row["item_idx"]] = 2 ** (-rank / 1.5)
+        self.has = np.zeros(self.shape)
+        for row in self.rows:
+            self.has[row["user_idx"], row["item_idx"]] = 1
+        self.arrays = workspace.arrays(fit)
+
+    def embedded(self) -> Scores:
+        table = "user_embeddings" if self.fit == "model" else "selection_embeddings"
+        blocks = sorted(self.workspace.rows(table), key=lambda row: row["block_id"])
+        dims = self.arrays["item_vectors"].shape[1]
+        vectors = np.concatenate([np.frombuffer(row["vectors"], np.float32).reshape(-1, dims + 3) for row in blocks])
+        return vectors[:, :dims].astype(float) @ self.arrays["item_vectors"].T + self.arrays["item_biases"]
+
+    def embedded_session(self) -> Scores:
+        vectors = self.arrays["item_vectors"].astype(float)
+        units = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
+        return self.session @ units @ vectors.T
+
+    def content(self, weights: Scores) -> Scores:
+        vectors = self.workspace.arrays("content")["content_embeddings"].astype(float)
+        return weights @ vectors @ vectors.T
+
+    def by_items(self, model: str, weights: Scores) -> Scores:
+        arrays = self.workspace.arrays(f"{self.fit}-{model}")
+        scores = np.zeros(self.shape)
+        scores[:, arrays["positions"]] = weights[:, arrays["positions"]] @ arrays["weights"].astype(float)
+        return scores
+
+    def neighbors(self) -> Scores:
+        """From the table for the lists; without the hold-out, by distances computed here."""
+        weights = np.zeros((self.shape[0], self.shape[0]))
+        if self.fit == "model":
+            for row in self.workspace.rows("user_neighbors"):
+                weights[row["user_idx"], row["neighbor_idx"]] = row["similarity"]
+        else:
+            distances = np.linalg.norm(self.ratings[:, None] - self.ratings[None], axis=2)
+            np.fill_diagonal(distances, np.inf)
+            for user, row in enumerate(distances):
+                for other in np.lexsort((np.arange(len(row)), row))[:6]:
+                    weights[user, other] = 1 / (1 + row[other])
+        return weights @ self.ratings
+
+    def scores(self) -> tuple[list[Scores], NDArray[np.bool_]]:
+        """Standardised, of each component; and the items that any knows."""
+        popular = self.arrays["popularity"] > 0
+        scored = self.arrays["is_trained_item"] | self.arrays["is_mapped_item"]
+        described = self.workspace.arrays("content")["content_embeddings"].any(axis=1)
+        everybody = np.ones((self.shape[0], 1))
+        raw = [
+            (self.embedded(), scored),
+            (everybody * self.arrays["popularity"].astype(float), popular),
+            (self.neighbors(), popular),
+            (self.content(self.ratings), described),
+            (self.by_items("ease", self.has), popular),
+            (self.by_items("graph_filter", self.has), popular),
+            (self.embedded_session(), scored),
+            (self.content(self.session), described),
+            (self.by_items("ease", self.session), popular),
+        ]
+        standardised = []
+        for scores, is_known in raw:
+            known = scores[:, is_known] - scores[:, is_known].mean(axis=1, keepdims=True)
+            deviations = np.sqrt(np.square(known).mean(axis=1, keepdims=True))
+            placed = np.zeros(self.shape)
+            placed[:, is_known] = np.where(deviations > 1e-9, known / np.maximum(deviations, 1e-9), 0.0)
+            standardised.append(placed)
+        return standardised, popular | scored | described
+
+    def blended(self) -> Scores:
+        facts = self.workspace.facts("blend")["details"]
+        segments = np.searchsorted(facts["segments"], self.has.sum(axis=1), side="right")
+        weights = np.array(facts["weights"])[segments]
+        scores, is_known = self.scores()
+        total = sum(weights[:, [number]] * each for number, each in enumerate(scores))
+        return np.where(is_known, total, -np.inf)
+
+
+def test_lists_are_those_of_the_weighted_sum(hybrid: Workspace) -> None:
+    oracle = Oracle(hybrid, "model")
+    blended = oracle.blended()
+    for user, had in seen_by_user(checkerboard()).items():
+        found, row = hybrid.lists()[user], blended[oracle.users[user]].copy()
+        row[[oracle.items[item] for item in had]] = -np.inf
+        assert found.tier == "hybrid"
+        np.testing.assert_allclose(found.scores, np.sort(row)[::-1][:TOP_K], atol=1e-4)
+        np.testing.assert_allclose(found.scores, [row[oracle.items[item]] for item in found.item_ids], atol=1e-4)
+
+
+def test_candidates_carry_the_scores_of_each_component(hybrid: Workspace) -> None:
+    oracle = Oracle(hybrid, "selection")
+    scores, is_known = oracle.scores()
+    validation = splits_as_matrices(hybrid.rows("interactions"), oracle.shape)["validation"]
+    rows = hybrid.rows("blend_candidates")
+    assert {row["user_idx"] for row in rows} == set(np.flatnonzero(validation.any(axis=1)).tolist())
+    for row in rows:
+        user, items = row["user_idx"], row["item_idxs"]
+        found = np.array(row["scores"]).reshape(-1, len(COMPONENTS))
+        np.testing.assert_allclose(found, np.stack([each[user, items] for each in scores], axis=1), atol=1e-4)
+        assert row["validation_idxs"] == np.flatnonzero(validation[user]).tolist()
+        assert row["history"] == oracle.has[user].sum()
+        wanted = set()
+        for each in scores:
+            free = np.where(is_known & (oracle.has[user] == 0), each[user], -np.inf)
+            wanted |= set(np.flatnonzero(free > np.sort(free)[-10] + 1e-4).tolist())
+        assert wanted <= set(items)
+        assert len(items) <= 10 * len(COMPONENTS)
+
+
+def test_metrics_come_from_fits_without_the_hold_out(hybrid: Workspace) -> None:
+    oracle = Oracle(hybrid, "selection")
+    interactions = splits_as_matrices(hybrid.rows("interactions"), oracle.shape)
+    expected = brute_force_metrics(oracle.blended().astype(np.float32), interactions, (1, 3))
+    assert metrics_of_run(hybrid, "hybrid") == pytest.approx(expected)
+
+
+def test_the_manifest_tells_the_weights_and_what_the_blend_gains(hybrid: Workspace) -> None:
+    facts = hybrid.manifest()["steps"]["blend"]["details"]
+    assert facts["components"] == COMPONENTS
+    assert np.array(facts["weights"]).shape == (3, len(COMPONENTS))
+    assert (np.array(facts["weights"]) >= 0).all()
+    assert facts["users"] == len(hybrid.rows("blend_candidates"))
+    assert facts["gain"] == pytest.approx(facts["blend_ndcg"] - max(facts["ndcgs"]), abs=1e-5)
+    assert facts["is_blended"] == (facts["gain"] > 0)
+
+
+def test_lists_are_of_the_users_half_and_an_unseen_user_gets_the_popular_ones(hybrid: Workspace) -> None:
+    lists, seen = hybrid.lists(), seen_by_user(checkerboard())
+    is_own_half = [
+        half_of(item) == half_of(user) for user in seen for item in lists[user].item_ids if item != UNSEEN_ITEM
+    ]
+    assert np.mean(is_own_half) > 0.8
+    assert lists[UNSEEN_USER].tier == "popularity"
+    assert BARE not in {item for each in lists.values() for item in each.item_ids}
+
+
+def test_results_do_not_depend_on_blocks(hybrid: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recsys_spark.blockwise.hybrid.SCORES_AT_ONCE", 40)
+    other = Workspace(hybrid.spark, tmp_path, {**SETS, "matrix.block_users": "5"}, is_described=True)
+    write_inputs(other)
+    other.night(FIRST_DAY)
+    for table in ("blend_candidates", "recommendations", "metrics"):
+        assert other.digest(table) == hybrid.digest(table), table
+
+
+@pytest.mark.parametrize(
+    ("sets", "complaint"),
+    [
+        ({"content.text": "[]"}, "hybrid.components: content needs attributes in content, such as content.text"),
+        ({"neighbors.enabled": "false"}, "hybrid.components: neighbors needs neighbors.enabled = true"),
+        ({"hybrid.components": "[]"}, "components must be at least one"),
+        ({"hybrid.components": '["ease", "ease"]'}, "none of them twice, got ['ease', 'ease']"),
+        ({"hybrid.components": '["magic"]'}, "hybrid.components.0: Input should be 'embedding'"),
+        ({"hybrid.segments": "[5, 3]"}, "segments must be rising whole numbers from 1, got [5, 3]"),
+    ],
+)
+def test_what_cannot_be_together_is_refused(hybrid: Workspace, sets: dict[str, str], complaint: str) -> None:
+    outcome = hybrid.cli("run", "--run-date", FIRST_DAY, sets=sets)
+    assert outcome.code == 2
+    assert complaint in outcome.err
