@@ -104,6 +104,7 @@ QUEST = IMPLICIT | {
     "hybrid": {"components": ["embedding", "neighbors", "ease", "graph_filter"]},
 }
 LATEST = {
+    "evaluate": {"split": "newest"},
     "neighbors": NEAREST | {"k": 60},
     "ease": {"l2": 200.0},
     "graph_filter": {"dims": 64},

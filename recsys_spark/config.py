@@ -177,9 +177,10 @@ class Settings(BaseSettings):
         return tuple(name for name in names if name in wanted)
 
     def _check_without_time(self) -> None:
-        if self.evaluate.split == "last":
+        if self.evaluate.split != "random":
             raise ValueError(
-                "evaluate.split = 'last' needs events.columns.timestamp; name it or set evaluate.split = 'random'"
+                f"evaluate.split = {self.evaluate.split!r} needs events.columns.timestamp; name it or set "
+                "evaluate.split = 'random'"
             )
         for name, section in (("feedback", self.feedback), ("content", self.content)):
             if section.half_life_days is not None:

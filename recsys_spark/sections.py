@@ -219,12 +219,13 @@ class SimilarSettings(Section):
 class EvaluateSettings(Section):
     """The hold-out and the metrics."""
 
-    split: Literal["last", "random"] = Field(
+    split: Literal["last", "newest", "random"] = Field(
         "last",
-        description="`last`: each user's last item by time tests, the one before validates; `random`: a share.",
+        description="`last`: each user's last item by time tests, the one before validates; `newest`: the same of a "
+        "share of each user's items; `random`: a share of all pairs.",
     )
     share: float = Field(
-        0.1, gt=0, lt=0.5, description="Share of pairs for testing, and as much again for validation (`random`)."
+        0.1, gt=0, lt=0.5, description="Share for testing, and as much again for validation (`newest`, `random`)."
     )
     ks: tuple[int, ...] = Field((5, 10, 20), min_length=1, description="List lengths at which metrics are computed.")
 

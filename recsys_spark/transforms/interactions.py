@@ -84,19 +84,24 @@ def assign_splits(pairs: DataFrame, evaluate: EvaluateSettings, seed: int) -> Da
     """Adds `split`: train, validation or test, and puts the columns in the order of `interactions`.
 
     `last`: a user's newest pair tests when the user has two or more, the one before validates when there are three.
+    `newest`: the same of the newest share of the pairs, at least one, and as many before them.
     `random`: a pure function of the pair and the seed, so that a pair stays where it is from night to night.
     """
-    split = _last_split() if evaluate.split == "last" else _random_split(evaluate.share, seed)
+    if evaluate.split == "random":
+        split = _random_split(evaluate.share, seed)
+    else:
+        split = _newest_split(evaluate.share if evaluate.split == "newest" else 0.0)
     return pairs.withColumn("split", split).select(
         "user_idx", "item_idx", "rating", "value", "event_count", "last_at", "last_at_by_type", "split"
     )
 
 
-def _last_split() -> Column:
+def _newest_split(share: float) -> Column:
     by_user = Window.partitionBy("user_idx")
     age = F.row_number().over(by_user.orderBy(F.col("last_at").desc_nulls_last(), F.col("item_idx").desc()))
     pairs = F.count("*").over(by_user)
-    is_test, is_validation = (age == 1) & (pairs >= 2), (age == 2) & (pairs >= 3)
+    tested = F.greatest(F.floor(pairs * F.lit(share)), F.lit(1))
+    is_test, is_validation = (age <= tested) & (pairs >= 2), (age <= 2 * tested) & (pairs >= 3)
     return F.when(is_test, "test").when(is_validation, "validation").otherwise("train")
 
 

@@ -33,6 +33,15 @@ def _same(left: CsrRows, right: CsrRows) -> bool:
     )
 
 
+@given(rows=sparse_rows(), seed=st.integers(0, 99))
+def test_rows_can_be_taken_in_any_order_and_again(rows: CsrRows, seed: int) -> None:
+    chosen = np.random.default_rng(seed).integers(0, rows.n_rows, 5) if rows.n_rows else np.zeros(0, np.int64)
+    taken = rows.take_rows(chosen)
+    assert taken.n_rows == len(chosen)
+    for place, row in enumerate(chosen):
+        assert _same(taken.slice_rows(place, place + 1), rows.slice_rows(row, row + 1))
+
+
 class TestBuilding:
     def test_pairs_are_sorted_and_stored_zeros_stay(self) -> None:
         rows = csr_from_pairs(np.array([2, 0, 2]), np.array([3, 1, 0]), np.array([0.0, 4.0, 5.0]), 4, 5)

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys_spark.kernels.csr import CsrRows, IndexLists
-from recsys_spark.kernels.neighbor_scoring import NeighborMode, score_from_neighbors
+from recsys_spark.kernels.neighbor_scoring import NeighborMode, score_from_neighbors, sum_votes
 from recsys_spark.kernels.topk import merge_top_k
 from tests.kernels.cases import NOT_STORED, lists_of, nothing, rows_of, sparse_rows
 
@@ -58,6 +58,18 @@ class TestByHand:
         best = score_from_neighbors(ROWS, lists_of([[0, 1]]), _similar(-1.0, 1.0), nothing(1), 3, "sum")
         assert best.indices.tolist() == [[2, 0, 1]]
         assert best.scores.tolist() == [[1.0, -0.5, -0.5]]
+
+    def test_all_votes_at_once(self) -> None:
+        similarities = _similar(0.5, 0.25, 0.25, np.nan, -1.0)
+        votes = sum_votes(ROWS, lists_of([[0, 1, 2], [], [-1, 1]]), similarities)
+        assert votes.tolist() == [[0.625, 0.5, 0.25, 0.0], [0.0] * 4, [-0.5, 0.0, -1.0, 0.0]]
+        assert votes.dtype == np.float32
+
+    def test_votes_that_are_no_numbers_are_refused(self) -> None:
+        with pytest.raises(ValueError, match="query row 1 has a similarity that is not finite"):
+            sum_votes(ROWS, lists_of([[0], [1]]), _similar(1.0, np.inf))
+        with pytest.raises(ValueError, match="query row 0 has a score that is not a finite float32"):
+            sum_votes(ROWS, lists_of([[0, 0]]), _similar(3e38, 3e38))
 
 
 def _brute_force(

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import datetime
 import random
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from pyspark.sql import DataFrame, SparkSession
@@ -151,12 +151,24 @@ def test_last_items_by_time_are_held_out(spark: SparkSession) -> None:
     }  # fmt: skip
 
 
-def test_no_train_pair_is_later_than_the_held_out_ones(spark: SparkSession) -> None:
+@pytest.mark.parametrize(("items", "held_out"), [(1, (0, 0)), (2, (1, 0)), (3, (1, 1)), (7, (1, 1)), (9, (2, 2))])
+def test_a_share_of_each_users_newest_items_is_held_out(
+    spark: SparkSession, items: int, held_out: tuple[int, int]
+) -> None:
+    frame = pairs_frame(spark, [(0, item, at(1 + item)) for item in range(items)])
+    found = assign_splits(frame, EvaluateSettings(split="newest", share=0.25), 0).orderBy("last_at").collect()
+    test, validation = held_out
+    expected = ["train"] * (items - test - validation) + ["validation"] * validation + ["test"] * test
+    assert [row["split"] for row in found] == expected
+
+
+@pytest.mark.parametrize("split", ["last", "newest"])
+def test_no_train_pair_is_later_than_the_held_out_ones(spark: SparkSession, split: Literal["last", "newest"]) -> None:
     generator = random.Random(3)
     rows = [
         (user, item, at(1 + generator.randrange(9))) for user in range(20) for item in range(generator.randrange(1, 9))
     ]
-    found = assign_splits(pairs_frame(spark, rows), EvaluateSettings(), 0).collect()
+    found = assign_splits(pairs_frame(spark, rows), EvaluateSettings(split=split, share=0.3), 0).collect()
     order = {"train": 0, "validation": 1, "test": 2}
     for user in range(20):
         mine = sorted((row["last_at"], order[row["split"]]) for row in found if row["user_idx"] == user)

@@ -1,0 +1,91 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import log_softmax
+
+from recsys_spark.kernels import stacking
+from recsys_spark.kernels.stacking import CandidateLists, learn_weights, list_ndcgs
+
+
+def random_lists(seed: int, n_lists: int, n_components: int, signal: float = 1.0) -> CandidateLists:
+    """Lists of 3 to 12 candidates; the first component tells the relevant ones, the others are noise."""
+    random = np.random.default_rng(seed)
+    lengths = random.integers(3, 13, n_lists)
+    indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    scores = random.standard_normal((indptr[-1], n_components)).astype(np.float32)
+    is_relevant = random.random(indptr[-1]) < 1 / (1 + np.exp(2 - 2 * signal * scores[:, 0]))
+    found = np.array([is_relevant[indptr[row] : indptr[row + 1]].sum() for row in range(n_lists)])
+    return CandidateLists(indptr, scores, is_relevant, found + random.integers(0, 2, n_lists))
+
+
+def loss_of(lists: CandidateLists, weights: np.ndarray) -> float:
+    """The mean of the relevant candidates' -log softmax, list by list."""
+    losses = []
+    for row in range(lists.n_lists):
+        span = slice(lists.indptr[row], lists.indptr[row + 1])
+        if (is_relevant := lists.is_relevant[span]).any():
+            losses.append(-log_softmax(lists.scores[span].astype(float) @ weights)[is_relevant].mean())
+    return float(np.mean(losses))
+
+
+def test_no_weights_nearby_are_likelier() -> None:
+    lists = random_lists(0, 400, 3)
+    weights = learn_weights(lists)
+    assert weights[0] > 5 * weights[1:].max()
+    least = loss_of(lists, weights)
+    for place in range(3):
+        for step in (-0.05, 0.05):
+            other = weights.copy()
+            other[place] = max(0.0, other[place] + step)
+            assert loss_of(lists, other) >= least - 1e-6
+
+
+def test_a_component_that_misleads_gets_no_weight() -> None:
+    lists = random_lists(1, 400, 2)
+    wrong = CandidateLists(lists.indptr, lists.scores * np.float32([1, 1]), lists.is_relevant, lists.n_relevant)
+    wrong.scores[:, 1] = -wrong.scores[:, 0] + wrong.scores[:, 1]
+    weights = learn_weights(wrong)
+    assert weights[0] > 0
+    assert (weights >= 0).all()
+
+
+def test_few_lists_stay_near_the_weights_given() -> None:
+    near = np.array([0.0, 2.0])
+    few, many = (learn_weights(random_lists(2, count, 2), near) for count in (3, 3_000))
+    assert np.linalg.norm(few - near) < 0.2
+    assert many[0] > many[1]
+
+
+def test_without_a_relevant_candidate_all_weigh_the_same() -> None:
+    lists = random_lists(3, 5, 2)
+    none = CandidateLists(lists.indptr, lists.scores, np.zeros(len(lists.scores), bool), lists.n_relevant)
+    np.testing.assert_array_equal(learn_weights(none), [0.5, 0.5])
+    nobody = CandidateLists(np.zeros(1, np.int64), lists.scores[:0], none.is_relevant[:0], lists.n_relevant[:0])
+    np.testing.assert_array_equal(learn_weights(nobody), [0.5, 0.5])
+    assert list_ndcgs(nobody, np.zeros(0), 10).size == 0
+
+
+@given(seed=st.integers(0, 1000), k=st.integers(1, 8))
+@settings(max_examples=50, deadline=None)
+def test_ndcg_is_that_of_each_list_sorted(seed: int, k: int) -> None:
+    lists = random_lists(seed, 4, 1)
+    sums = np.round(lists.scores[:, 0])  # ties
+    for row, found in enumerate(list_ndcgs(lists, sums, k)):
+        span = slice(lists.indptr[row], lists.indptr[row + 1])
+        ranked = sorted(range(span.stop - span.start), key=lambda place: (-sums[span][place], place))
+        gain = sum(
+            1 / math.log2(rank + 1) for rank, place in enumerate(ranked[:k], 1) if lists.is_relevant[span][place]
+        )
+        ideal = sum(1 / math.log2(rank + 1) for rank in range(1, min(k, lists.n_relevant[row]) + 1))
+        assert found == pytest.approx(gain / ideal if ideal else 0.0)
+
+
+def test_lists_can_be_chosen() -> None:
+    lists = random_lists(5, 6, 2)
+    some = lists.some(np.array([True, False, False, True, False, True]))
+    np.testing.assert_array_equal(some.n_relevant, lists.n_relevant[[0, 3, 5]])
+    np.testing.assert_array_equal(some.scores[some.indptr[1] : some.indptr[2]], lists.scores[slice(*lists.indptr[3:5])])
+    assert stacking.PRIOR_USERS > 0
