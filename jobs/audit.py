@@ -16,7 +16,8 @@ def run(storage: RunStorage, settings: Settings) -> Facts:
     lists, recommend = storage.read(RECOMMENDATIONS), settings.recommend
     interactions = storage.read(INTERACTIONS)
     free = free_items(storage.read(USERS), interactions, candidate_items(storage, settings), recommend.exclude_seen)
-    checks = audit_lists(lists, free, storage.count(USERS), recommend.top_k, settings.audit)
+    is_reranked = settings.diversity.is_on
+    checks = audit_lists(lists, free, storage.count(USERS), recommend.top_k, settings.audit, is_reranked)
     require_passed(checks, storage.run.path)
     return {"checks": [str(check) for check in checks]}
 

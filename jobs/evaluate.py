@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import sys
+from functools import reduce
+
+from pyspark.sql import DataFrame
 
 from recsys_spark.audit import Facts
-from recsys_spark.blockwise.lists import measure_lists, scored_once
+from recsys_spark.blockwise.lists import measure_lists, reranked, scored_once
 from recsys_spark.config import Settings
+from recsys_spark.diversity import load_diversity
 from recsys_spark.metrics.measure import measure
 from recsys_spark.scoring import blocks_of, list_scorer, popularity_scorer
 from recsys_spark.storage.run_storage import RunStorage
-from recsys_spark.tables import ITEMS, METRICS, USER_BLOCKS
+from recsys_spark.tables import BY_SCORE, ITEMS, METRICS, USER_BLOCKS
 
 
 def run(storage: RunStorage, settings: Settings) -> Facts:
-    """Write `metrics`."""
-    ks, n_items = settings.evaluate.ks, storage.count(ITEMS)
+    """Write `metrics`; of lists that are re-ranked also those of the same lists by score alone."""
+    ks, n_items, model = settings.evaluate.ks, storage.count(ITEMS), settings.recommend.model
     blocks, scorer = list_scorer(storage, settings, "selection")
     popular = popularity_scorer(storage, settings, "selection")
+    diversity = load_diversity(storage, settings, "selection")
     with (
-        scored_once(measure_lists(blocks, scorer, max(ks))) as lists,
+        scored_once(measure_lists(blocks, scorer, max(ks), diversity)) as lists,
         scored_once(measure_lists(blocks_of(storage, USER_BLOCKS), popular, max(ks))) as popular_lists,
     ):
-        chosen = measure(lists, settings.recommend.model, ks, n_items)
-        baseline = measure(popular_lists, "popularity", ks, n_items)
-        storage.write(METRICS, chosen.unionByName(baseline).coalesce(1))
+        chosen = {model: lists} if diversity is None else {model: reranked(lists), model + BY_SCORE: lists}
+        vectors = None if diversity is None else diversity.vectors
+        measured = [
+            measure(each, name, ks, n_items, vectors) for name, each in (chosen | {"popularity": popular_lists}).items()
+        ]
+        storage.write(METRICS, reduce(DataFrame.unionByName, measured).coalesce(1))
     return {"metrics": [row.asDict() for row in storage.read(METRICS).orderBy("model", "metric", "k").collect()]}
 
 

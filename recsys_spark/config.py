@@ -28,6 +28,7 @@ from recsys_spark.blend_sections import (
     SessionSettings,
 )
 from recsys_spark.content_sections import ContentSettings
+from recsys_spark.diversity_sections import DiversitySettings
 from recsys_spark.errors import SettingsError
 from recsys_spark.model_sections import ModelSettings, NeighborhoodSettings
 from recsys_spark.sections import (
@@ -67,6 +68,7 @@ class Settings(BaseSettings):
     recommend: RecommendSettings = RecommendSettings()
     hybrid: HybridSettings = HybridSettings()
     session: SessionSettings = SessionSettings()
+    diversity: DiversitySettings = DiversitySettings()
     ease: EaseSettings = EaseSettings()
     graph_filter: GraphFilterSettings = GraphFilterSettings()
     similar: SimilarSettings = SimilarSettings()
@@ -110,6 +112,7 @@ class Settings(BaseSettings):
             raise ValueError("recommend.model = 'content' needs attributes in content, such as content.text")
         self._check_attributes()
         self._check_components()
+        self._check_candidates()
         if self.neighborhood.enabled:
             self._check_neighborhood()
         return self
@@ -118,6 +121,7 @@ class Settings(BaseSettings):
         known = set(self.items.attributes) if self.items is not None else set()
         for name, wanted in (
             ("model.item_features", self.model.item_features),
+            ("diversity.category", () if self.diversity.category is None else (self.diversity.category,)),
             *(
                 (f"content.{part}", getattr(self.content, part))
                 for part in ("text", "categories", "numbers", "vectors")
@@ -125,6 +129,11 @@ class Settings(BaseSettings):
         ):
             if unknown := sorted(set(wanted) - known):
                 raise ValueError(f"{name} {unknown} are not among items.attributes, {sorted(known)}")
+
+    def _check_candidates(self) -> None:
+        most, top_k = self.diversity.candidates, self.recommend.top_k
+        if most is not None and most < top_k:
+            raise ValueError(f"diversity.candidates must be at least recommend.top_k = {top_k}, got {most}")
 
     def _check_neighborhood(self) -> None:
         if not self.uses_neighbors:

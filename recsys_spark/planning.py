@@ -33,6 +33,7 @@ WORKER_BYTES = 160 << 20  # Python with NumPy, Numba, pandas and PyArrow, and th
 BATCH_BYTES = 64 << 20  # the most that Spark hands over at once, where it reads the blocks
 WRITER_BYTES = 64 << 20  # a row group and what it is encoded from
 TERMS_OF_AN_ITEM = 200  # words and categories, taken to be so many
+CATEGORIES_OF_AN_ITEM = 4  # taken to be so many
 SCORES_BYTES = 48 << 20  # of some users with all items, by weights of items, and what they are made of
 TRAINING_BYTES = 40 << 20  # parts of what is computed over all pairs
 CALIBRATION_S = 1.0  # for each of the two kernels
@@ -184,6 +185,12 @@ def mapped_bytes_of_training(model: ModelSettings, workload: Workload) -> int:
     return int(28 * workload.interactions_a_user * users)
 
 
+def mapped_bytes_of_diversity(settings: Settings, items: int) -> int:
+    """Disk for what items are compared by, and their categories, where lists are re-ranked."""
+    dims = settings.content.embedding_dim if settings.content.attributes else settings.model.embedding_dim
+    return items * (4 * dims + (8 + 4 * CATEGORIES_OF_AN_ITEM if settings.diversity.category else 0))
+
+
 def _bytes_of_shared_negatives(model: ModelSettings, workload: Workload) -> int:
     """Of the scores of a batch's users with its negatives; users differ, so that some batches hold twice the mean."""
     if not model.is_trained_by_user:
@@ -250,6 +257,9 @@ def _steps(settings: Settings, workload: Workload, speeds: Speeds, cores: int) -
     mapped = 4 * users * settings.neighborhood.embedding_dim if settings.neighborhood.enabled else 0
     if has_weights:
         mapped, worker = mapped + 4 * items**2, worker + SCORES_BYTES
+    if settings.diversity.is_on:
+        mapped += mapped_bytes_of_diversity(settings, items)
+        worker += 12 * block_users * settings.diversity.pool(k)
     yield StepPlan("recommend", tasks, shards, vectors + 8 * items + mapped, worker, vectors, seconds)
     for is_wanted, name, count in ((settings.similar.users, "users", users), (settings.similar.items, "items", items)):
         if is_wanted:

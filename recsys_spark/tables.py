@@ -241,7 +241,12 @@ RECOMMENDATIONS = Table(
     (
         Column("user_id", STRING, "External id of the user."),
         Column("item_ids", ArrayType(STRING, False), "External ids of the items, best first."),
-        Column("scores", ArrayType(FLOAT, False), "Scores of the items; comparable within a list."),
+        Column(
+            "scores",
+            ArrayType(FLOAT, False),
+            "Scores of the items, falling; comparable within a list. With `[diversity]` they are those before the "
+            "re-rank, and need not fall.",
+        ),
         Column(
             "tier",
             STRING,
@@ -277,14 +282,27 @@ SIMILAR_ITEMS = Table(
     published=True,
 )
 
+BY_SCORE = "_by_score"
+"""Ends the name of a model whose lists are measured before they are re-ranked."""
+
 METRICS = Table(
     "metrics",
     "Ranking metrics of the hold-out, from a fit that has not seen it, beside popularity.",
     (
-        Column("model", STRING, "The model, such as `embedding`, or `popularity`."),
+        Column(
+            "model",
+            STRING,
+            "The model, such as `embedding`, or `popularity`. With `[diversity]` the lists before the re-rank, too, as "
+            "`embedding_by_score` and so on.",
+        ),
         Column("metric", STRING, "Name of the metric, such as `ndcg`."),
         Column("k", INTEGER, "Length of the lists measured."),
-        Column("value", DOUBLE, "Mean over the users with held-out items; a share of items for `item_coverage`."),
+        Column(
+            "value",
+            DOUBLE,
+            "Mean over the users with held-out items; a share of items for `item_coverage`; of two items of a list "
+            "1 - cosine for `intra_list_diversity`, which is there with `[diversity]`.",
+        ),
         Column("users", LONG, "Users measured."),
     ),
     key=("model", "metric", "k"),

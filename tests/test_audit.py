@@ -55,6 +55,16 @@ def test_a_bad_list_is_found(spark: SparkSession, row: tuple[Any, ...], expected
     assert [check for check in found if "not ordered" not in check or "not ordered" in expected[0]] == expected
 
 
+def test_the_order_of_lists_that_are_reranked_is_not_checked(spark: SparkSession) -> None:
+    rows = [*GOOD[:3], ("di", ["a", "b"], [0.1, 0.2], "embedding")]
+    lists = spark.createDataFrame(rows, RECOMMENDATIONS.schema)
+    possible = spark.createDataFrame(list(FREE.items()), "user_id string, free bigint")
+    checks, fewer = (audit_lists(lists, possible, 4, 2, AuditSettings(), is_reranked) for is_reranked in (False, True))
+    assert [check.name for check in checks if check not in fewer] == ["lists not ordered by score"]
+    assert all(check.passed for check in fewer)
+    assert set(fewer) < set(checks)
+
+
 def test_missing_and_surplus_lists_are_found(spark: SparkSession) -> None:
     assert failed(spark, GOOD[:3]) == ["lists is 3, must be 4", "distinct users is 3, must be 4"]
     assert failed(spark, [*GOOD, GOOD[0]]) == ["lists is 5, must be 4"]

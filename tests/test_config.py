@@ -278,3 +278,28 @@ def test_features_must_be_attributes_of_items(written: Written) -> None:
         load_settings(written(), chosen)
     with pytest.raises(SettingsError, match="item_features needs architecture 'two_tower', got 'dot'"):
         load_settings(written(), ['model.item_features=["genres"]'])
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        (["diversity.weight=1"], "diversity.weight: Input should be less than 1, got 1"),
+        (["diversity.category=genres"], "diversity: category and max_per_category need each other"),
+        (["diversity.max_per_category=2"], "diversity: category and max_per_category need each other"),
+        (
+            ["diversity.category=genres", "diversity.max_per_category=2"],
+            "diversity.category ['genres'] are not among items.attributes, []",
+        ),
+        (["diversity.candidates=9"], "diversity.candidates must be at least recommend.top_k = 10, got 9"),
+    ],
+)
+def test_what_lists_cannot_be_reranked_by_is_named(written: Written, chosen: list[str], message: str) -> None:
+    assert message in problem(written(), *chosen)
+
+
+def test_lists_are_picked_from_five_times_as_many(written: Written) -> None:
+    diversity = load_settings(written()).diversity
+    assert not diversity.is_on
+    assert [diversity.pool(top_k) for top_k in (3, 200, 300, 5000)] == [15, 1000, 1000, 5000]
+    assert load_settings(written(), ["diversity.weight=0.3"]).diversity.is_on
+    assert load_settings(written(), ["diversity.candidates=70"]).diversity.pool(10) == 70

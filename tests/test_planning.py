@@ -60,6 +60,15 @@ def test_weights_of_items_are_planned_by_their_square() -> None:
     assert plan_of("recommend", plans).disk_bytes == 20_000 * (67 * 4 + 8) + 4 * 20_000**2
 
 
+def test_lists_that_are_reranked_are_planned_by_their_candidates() -> None:
+    source = {"path": "x", "id": "i", "attributes": {"genres": "g"}}
+    workload, plain = Workload(1_000_000, 10_000, 5_000_000), settings(items=source)
+    capped = settings(items=source, diversity={"weight": 0.3, "category": "genres", "max_per_category": 2})
+    before, after = (plan_of("recommend", plan_night(each, workload, SPEEDS, cores=2)) for each in (plain, capped))
+    assert after.worker_bytes - before.worker_bytes == 12 * 1024 * 50
+    assert after.disk_bytes - before.disk_bytes == 10_000 * (4 * 64 + 8 + 4 * 4)
+
+
 def test_content_is_planned_by_its_terms() -> None:
     source = {"path": "x", "id": "i", "attributes": {"title": "t", "price": "p", "image": "v"}}
     content = {"text": ["title"], "numbers": ["price"], "vectors": ["image"], "max_terms": 1_000, "embedding_dim": 50}

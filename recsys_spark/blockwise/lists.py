@@ -10,9 +10,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, IntegerType, StructField, StructType
 
 from recsys_spark.blockwise.blocks import TEST, TRAIN, VALIDATION, items_in_splits, lists_of, nothing, user_positions
+from recsys_spark.blockwise.diversity import Diversity
 from recsys_spark.blockwise.files import MappedStrings
 from recsys_spark.blockwise.plan import Block, BlockMap, Blocks
 from recsys_spark.blockwise.scorers import SEEN_COLUMNS, Scorer
@@ -29,6 +31,8 @@ MEASURED_LISTS = StructType(
     ]
 )
 """Lists to measure: what was recommended, best first, beside what was held out, ascending."""
+
+_RERANKED = StructField("reranked_idxs", _POSITIONS, nullable=False)
 
 
 def recommend(blocks: Blocks, scorer: Scorer, item_ids: MappedStrings, k: int, exclude_seen: bool = True) -> BlockMap:
@@ -54,26 +58,41 @@ def recommend(blocks: Blocks, scorer: Scorer, item_ids: MappedStrings, k: int, e
     return BlockMap(blocks, read, score, RECOMMENDATIONS.schema, names={"item_ids": item_ids})
 
 
-def measure_lists(blocks: Blocks, scorer: Scorer, k: int) -> DataFrame:
-    """Lists for users with held-out (test) items, items of the train and validation splits left out."""
+def measure_lists(blocks: Blocks, scorer: Scorer, k: int, diversity: Diversity | None = None) -> DataFrame:
+    """Lists for users with held-out (test) items, items of the train and validation splits left out.
+
+    With `diversity` they have `reranked_idxs` too, which `reranked` takes: both come from one search of the items.
+    """
+    width = k if diversity is None else max(k, diversity.candidates)
+    schema = MEASURED_LISTS if diversity is None else StructType([*MEASURED_LISTS.fields, _RERANKED])
     read = {"first_user_idx", *SEEN_COLUMNS, *scorer.columns}
 
     def score(block: Block) -> pa.RecordBatch:
-        best, _ = scorer(block, items_in_splits(block, (TRAIN, VALIDATION)), k)
+        best, _ = scorer(block, items_in_splits(block, (TRAIN, VALIDATION)), width)
         relevant = items_in_splits(block, (TEST,))
         has_relevant = np.diff(relevant.indptr) > 0
         kept = TopK(best.indices[has_relevant], best.scores[has_relevant])
-        lists, _ = packed_lists(kept)
         sizes = np.diff(relevant.indptr)[has_relevant]
         relevant = IndexLists(np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64), relevant.indices)
         columns = [
             pa.array(user_positions(block)[has_relevant]),
-            lists_of(lists, pa.array(lists.indices.astype(np.int32))),
+            _item_lists(TopK(kept.indices[:, :k], kept.scores[:, :k])),
             lists_of(relevant, pa.array(relevant.indices)),
+            *(() if diversity is None else (_item_lists(diversity.rerank(kept, k)),)),
         ]
-        return pa.record_batch(columns, names=MEASURED_LISTS.names)
+        return pa.record_batch(columns, names=schema.names)
 
-    return BlockMap(blocks, read, score, MEASURED_LISTS).frame()
+    return BlockMap(blocks, read, score, schema).frame()
+
+
+def _item_lists(best: TopK) -> pa.ListArray:
+    lists, _ = packed_lists(best)
+    return lists_of(lists, pa.array(lists.indices.astype(np.int32)))
+
+
+def reranked(lists: DataFrame) -> DataFrame:
+    """The re-ranked ones of `measure_lists`, as lists to measure."""
+    return lists.select("user_idx", F.col("reranked_idxs").alias("item_idxs"), "relevant_idxs")
 
 
 @contextmanager

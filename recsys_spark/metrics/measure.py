@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -10,23 +11,30 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.kernels.csr import IndexLists
+from recsys_spark.metrics.diversity import intra_list_diversity
 from recsys_spark.metrics.ranking import hits_matrix, ranking_metrics
+
+if TYPE_CHECKING:
+    from recsys_spark.blockwise.files import MappedArray
 
 _UNIT = 1e12  # values are added up as whole multiples of 1 / _UNIT
 _PARTS = "metric string, k int, total bigint, users bigint"
 
 
-def measure(lists: DataFrame, model: str, ks: Sequence[int], n_items: int) -> DataFrame:
+def measure(
+    lists: DataFrame, model: str, ks: Sequence[int], n_items: int, vectors: MappedArray | None = None
+) -> DataFrame:
     """The table `metrics` for lists `user_idx, item_idxs, relevant_idxs` of users with relevant items.
 
-    Ranking metrics are means over the users; `item_coverage@k` is the share of the items in any list.
+    Ranking metrics are means over the users; `item_coverage@k` is the share of the items in any list. With `vectors`
+    of the items, (items, d), of length 1 or 0, there is the mean `intra_list_diversity@k` of the lists that have one.
     """
     longest = max(ks)
 
     def add_up(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             if batch.num_rows:
-                yield _partial_sums(batch, list(ks), longest)
+                yield _partial_sums(batch, list(ks), longest, vectors)
 
     parts = lists.select("item_idxs", "relevant_idxs").mapInArrow(add_up, _PARTS)
     means = parts.groupBy("metric", "k").agg(
@@ -37,18 +45,21 @@ def measure(lists: DataFrame, model: str, ks: Sequence[int], n_items: int) -> Da
     return named.select(F.lit(model).alias("model"), "metric", "k", "value", "users")
 
 
-def _partial_sums(batch: pa.RecordBatch, ks: list[int], longest: int) -> pa.RecordBatch:
-    recommended, relevant = (_index_lists(batch.column(name)) for name in ("item_idxs", "relevant_idxs"))
-    hits = hits_matrix(_padded(recommended, longest), relevant)
-    values = ranking_metrics(hits, np.diff(relevant.indptr), ks)
-    names = [name.split("@") for name in values]
-    totals = [int(np.rint(value * _UNIT).astype(np.int64).sum()) for value in values.values()]
+def _partial_sums(batch: pa.RecordBatch, ks: list[int], longest: int, vectors: MappedArray | None) -> pa.RecordBatch:
+    lists, relevant = (_index_lists(batch.column(name)) for name in ("item_idxs", "relevant_idxs"))
+    recommended = _padded(lists, longest)
+    values = ranking_metrics(hits_matrix(recommended, relevant), np.diff(relevant.indptr), ks)
+    if vectors is not None:
+        values |= intra_list_diversity(recommended, vectors.load(), ks)
+    defined = {name: value[~np.isnan(value)] for name, value in values.items()}
+    measured = {tuple(name.split("@")): value for name, value in defined.items() if value.size}
+    totals = [int(np.rint(value * _UNIT).astype(np.int64).sum()) for value in measured.values()]
     return pa.record_batch(
         {
-            "metric": [name for name, _ in names],
-            "k": pa.array([int(k) for _, k in names], pa.int32()),
+            "metric": [name for name, _ in measured],
+            "k": pa.array([int(k) for _, k in measured], pa.int32()),
             "total": pa.array(totals, pa.int64()),
-            "users": pa.array([batch.num_rows] * len(totals), pa.int64()),
+            "users": pa.array([value.size for value in measured.values()], pa.int64()),
         }
     )
 

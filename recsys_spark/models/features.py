@@ -61,9 +61,13 @@ def find_features(attributes: Iterable[Mapping[str, str]], names: tuple[str, ...
     for numbers in of_items:
         common = sorted((number for number in numbers if number in kept), key=lambda number: (counts[number], number))
         lists.append(sorted(kept[number] for number in common[:MOST_OF_AN_ITEM]))
-    indptr = np.concatenate([[0], np.cumsum([len(each) for each in lists])]).astype(np.int64)
-    flat = np.fromiter((place for each in lists for place in each), np.int32, int(indptr[-1]))
-    return ItemFeatures(IndexLists(indptr, flat), len(kept))
+    return ItemFeatures(_packed(lists), len(kept))
+
+
+def list_values(texts: Iterable[str | None]) -> IndexLists:
+    """All values of one attribute of each item, numbered from 0, ascending; they are split as by `find_features`."""
+    known: dict[tuple[str, str], int] = {}
+    return _packed([sorted(_numbers_of({"": text or ""}, ("",), known)) for text in texts])
 
 
 def _numbers_of(item: Mapping[str, str], names: tuple[str, ...], known: dict[tuple[str, str], int]) -> set[int]:
@@ -72,3 +76,8 @@ def _numbers_of(item: Mapping[str, str], names: tuple[str, ...], known: dict[tup
         (name, value) for name in names for value in _BETWEEN.split(item.get(name, "").strip().casefold()) if value
     }
     return {known.setdefault(value, len(known)) for value in sorted(values)}
+
+
+def _packed(lists: list[list[int]]) -> IndexLists:
+    indptr = np.concatenate([[0], np.cumsum([len(each) for each in lists])]).astype(np.int64)
+    return IndexLists(indptr, np.fromiter((place for each in lists for place in each), np.int32, int(indptr[-1])))

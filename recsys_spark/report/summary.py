@@ -76,7 +76,8 @@ def _holdout(metrics: list[dict[str, Any]]) -> str:
         return "no user has enough items to set one aside"
     ks = sorted({k for _, _, k in values})
     k = max((k for k in ks if k <= 10), default=ks[0])
-    names = ("ndcg", "recall", "item_coverage")
+    known = {metric for _, metric, _ in values}
+    names = [name for name in ("ndcg", "recall", "item_coverage", "intra_list_diversity") if name in known]
     return "; ".join(
         f"{model} " + ", ".join(f"{name}@{k} {values.get((model, name, k), 0.0):.4f}" for name in names)
         for model in models

@@ -120,3 +120,40 @@ def added_in_lanes(terms: NDArray[np.float64]) -> NDArray[np.float64]:
         half = lanes.shape[-1] // 2
         lanes = lanes[..., :half] + lanes[..., half:]
     return lanes[..., 0]
+
+
+def picked_greedily(
+    items: list[int],
+    scores: list[float],
+    k: int,
+    weight: float,
+    vectors: NDArray[Any],
+    categories: list[set[int]] | None,
+    most: int,
+) -> list[int]:
+    """Greedy picks by plain Python, all values computed anew for each of them."""
+    low, high = min(scores, default=0.0), max(scores, default=0.0)
+    relevance = {
+        item: (score - low) / (high - low) if high > low else 1.0 for item, score in zip(items, scores, strict=True)
+    }
+    picked: list[int] = []
+    while len(picked) < min(k, len(items)):
+        left = [item for item in items if item not in picked]
+        others = [item for item in picked if vectors[item].any()]
+        nearest = {
+            item: max(float(vectors[item].astype(float) @ vectors[other].astype(float)) for other in others)
+            for item in left
+            if others and vectors[item].any()
+        }
+        mean = sum(nearest.values()) / len(nearest) if nearest else 0.0
+        value = {item: (1 - weight) * relevance[item] - weight * nearest.get(item, mean) for item in left}
+        full = {
+            category
+            for each in (categories or [])
+            for category in each
+            if sum(category in categories[item] for item in picked) >= most
+        }
+        allowed = [item for item in left if categories is None or not categories[item] & full]
+        pool = allowed or left
+        picked.append(max(pool, key=lambda item: (value[item], -items.index(item))))
+    return picked

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from recsys_spark.kernels.csr import IndexLists
 from recsys_spark.kernels.diversity import diversify
 from recsys_spark.kernels.topk import TopK
-from tests.kernels.cases import lists_of
+from tests.kernels.cases import lists_of, picked_greedily
 
 # Products of these are exact in any order, so that ties are ties for both.
 DIRECTIONS = [(0, 0, 0, 0), (1, 0, 0, 0), (0, -1, 0, 0), (0.5,) * 4, (0.5, 0.5, -0.5, -0.5), (-1, 0, 0, 0)]
@@ -23,43 +23,6 @@ def ranked(lists: list[dict[int, float]], width: int) -> TopK:
         for place, item in enumerate(sorted(scored, key=lambda item: (-scored[item], item))):
             indices[row, place], scores[row, place] = item, scored[item]
     return TopK(indices, scores)
-
-
-def expected(
-    items: list[int],
-    scores: list[float],
-    k: int,
-    weight: float,
-    vectors: NDArray[np.float32],
-    categories: list[set[int]] | None,
-    most: int,
-) -> list[int]:
-    """Greedy picks by plain Python, all values computed anew for each of them."""
-    low, high = min(scores, default=0.0), max(scores, default=0.0)
-    relevance = {
-        item: (score - low) / (high - low) if high > low else 1.0 for item, score in zip(items, scores, strict=True)
-    }
-    picked: list[int] = []
-    while len(picked) < min(k, len(items)):
-        left = [item for item in items if item not in picked]
-        others = [item for item in picked if vectors[item].any()]
-        nearest = {
-            item: max(float(vectors[item].astype(float) @ vectors[other].astype(float)) for other in others)
-            for item in left
-            if others and vectors[item].any()
-        }
-        mean = sum(nearest.values()) / len(nearest) if nearest else 0.0
-        value = {item: (1 - weight) * relevance[item] - weight * nearest.get(item, mean) for item in left}
-        full = {
-            category
-            for each in (categories or [])
-            for category in each
-            if sum(category in categories[item] for item in picked) >= most
-        }
-        allowed = [item for item in left if categories is None or not categories[item] & full]
-        pool = allowed or left
-        picked.append(max(pool, key=lambda item: (value[item], -items.index(item))))
-    return picked
 
 
 @st.composite
@@ -105,7 +68,7 @@ def test_picks_are_those_of_plain_python(
     for row, items in enumerate(items_of(candidates)):
         scores = [float(score) for score in candidates.scores[row, : len(items)]]
         found = items_of(picked)[row]
-        assert found == expected(items, scores, k, weight, vectors, categories, most)
+        assert found == picked_greedily(items, scores, k, weight, vectors, categories, most)
         own = dict(zip(items, candidates.scores[row], strict=False))
         np.testing.assert_array_equal(picked.scores[row, : len(found)], [own[item] for item in found])
         assert (picked.indices[row, len(found) :] == -1).all()

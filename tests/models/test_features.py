@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from recsys_spark.model_sections import ModelSettings
-from recsys_spark.models.features import MOST_OF_AN_ITEM, ItemFeatures, find_features
+from recsys_spark.models.features import MOST_OF_AN_ITEM, ItemFeatures, find_features, list_values
 from recsys_spark.models.interactions import select_trained
 from recsys_spark.models.training import build_model, fit_embeddings
 from tests.models.conftest import split_checkerboard, to_pairs
@@ -32,6 +32,13 @@ def test_values_are_split_and_those_of_one_item_are_left_out() -> None:
     assert features.padded().tolist() == [[0, 1, 2], [1, 2, 3], [3, 3, 3], [0, 2, 3]]
     assert listed(find_features(items, ("studio",))) == [[], [], [], []]
     assert listed(find_features([], ("studio",))) == []
+
+
+def test_all_values_of_one_attribute() -> None:
+    lists = list_values(["Drama | war", None, "WAR", "", ",".join(f"v{place:02}" for place in range(20))])
+    rows = [lists.indices[start:end].tolist() for start, end in zip(lists.indptr[:-1], lists.indptr[1:], strict=True)]
+    assert rows == [[0, 1], [], [1], [], list(range(2, 22))]
+    assert list_values([]).n_rows == 0
 
 
 def test_of_too_many_values_the_rarest_are_kept() -> None:
