@@ -22,6 +22,7 @@ NAMES = (
     "training_memory",
     "rating_error",
     "item_features",
+    "diversity",
 )
 
 

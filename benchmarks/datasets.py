@@ -48,6 +48,16 @@ def ml_100k_ratings() -> TrainingPairs:
     return TrainingPairs(users, items, ratings, int(users.max()) + 1, int(items.max()) + 1)
 
 
+def ml_100k_attributes() -> list[dict[str, str]]:
+    """Titles, years and genres of these movies, in their order; genres with `|` between them."""
+    options = pa_csv.ParseOptions(delimiter="\t", quote_char=False)
+    rows = pa_csv.read_csv(CACHE / "ml-100k.item", parse_options=options).sort_by("item_id:token").to_pylist()
+    return [
+        {"title": row["movie_title:token_seq"], "year": str(row["release_year:token"]),
+         "genres": "|".join(row["class:token_seq"].split())} for row in rows
+    ]  # fmt: skip
+
+
 def ncf_train() -> TrainingPairs:
     """MovieLens-1M without each user's last item: the split of "Neural Collaborative Filtering" (WWW 2017)."""
     pairs = pq.read_table(FOLDER / "ml-1m" / "ncf" / "train.parquet", columns=["ncf_user", "ncf_item"])
