@@ -44,7 +44,12 @@ class Rule:
     max_per_category: int | None = None
 
 
-RULES = (Rule(0.0), Rule(0.1), Rule(0.3), Rule(0.5), Rule(0.0, 5), Rule(0.0, 3), Rule(0.3, 5))
+RULES = (
+    *map(Rule, (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)),
+    Rule(0.0, 5),
+    Rule(0.0, 3),
+    Rule(0.3, 5),
+)
 
 
 def candidates_of(train: TrainingPairs) -> TopK:
