@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 def intra_list_diversity(
     recommended: NDArray[Any], vectors: NDArray[np.float32], ks: Sequence[int]
 ) -> dict[str, NDArray[np.float64]]:
-    """Compute the mean of 1 - cosine over the pairs of the first k items at each k; names are like "ndcg@10".
+    """Compute the mean of 1 - cosine over the pairs of the first k items at each k, as "intra_list_diversity@10".
 
     Ziegler et al., "Improving Recommendation Lists Through Topic Diversification", WWW 2005, measure the sum of the
     similarities. `recommended` (q, width) are item positions, best first, padded with -1; `vectors` (items, d) have
