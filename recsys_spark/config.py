@@ -25,6 +25,7 @@ from recsys_spark.blend_sections import (
     GraphFilterSettings,
     HybridSettings,
     ItemModelName,
+    RankerSettings,
     SessionSettings,
 )
 from recsys_spark.content_sections import ContentSettings
@@ -68,6 +69,7 @@ class Settings(BaseSettings):
     recommend: RecommendSettings = RecommendSettings()
     hybrid: HybridSettings = HybridSettings()
     session: SessionSettings = SessionSettings()
+    ranker: RankerSettings = RankerSettings()
     diversity: DiversitySettings = DiversitySettings()
     ease: EaseSettings = EaseSettings()
     graph_filter: GraphFilterSettings = GraphFilterSettings()

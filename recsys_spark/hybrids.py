@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -25,11 +26,14 @@ from recsys_spark.blockwise.profiles import (
     SessionProfile,
     VectorProfile,
 )
-from recsys_spark.blockwise.scorers import ItemWeights
+from recsys_spark.blockwise.ranking import MappedNetwork, RankedScorer
+from recsys_spark.blockwise.scorers import ItemWeights, Scorer
 from recsys_spark.blockwise.tastes import distribute_tastes
 from recsys_spark.kernels.blending import center_vectors
+from recsys_spark.kernels.network import Network
 from recsys_spark.kernels.pooling import unit_rows
 from recsys_spark.kernels.stacking import CandidateLists, Weights, learn_weights, list_ndcgs
+from recsys_spark.rankers import item_facts, learn_ranker
 from recsys_spark.scoring import (
     EMBEDDINGS,
     NEIGHBORS,
@@ -108,6 +112,19 @@ def hybrid_scorer(
     chosen = learned_weights(storage) if weights is None else weights
     scorer = HybridScorer(items, tuple(parts.components), chosen, fit == "selection", fallback)
     return blocks_of(storage, *_tables(settings, fit)), scorer
+
+
+def ranked_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[Blocks, Scorer]:
+    """The blocks to score and what makes the lists: the blend, or the network over it where that ranks better."""
+    blocks, blend = hybrid_scorer(storage, settings, fit)
+    if not storage.step_details("blend").get("ranker", {"is_used": False})["is_used"]:
+        return blocks, blend
+    scratch = storage.scratch / f"{fit}-ranker"
+    # A copy, because what is handed out gets a name of its own, and the folder may be the run's.
+    shutil.copytree(storage.download("ranker", storage.scratch), scratch, dirs_exist_ok=True)
+    network = MappedNetwork(tuple(distribute_array(storage.spark, scratch / f"{name}.npy") for name in Network._fields))
+    facts = distribute_array(storage.spark, save_array(scratch / "item-facts.npy", item_facts(storage, fit)))
+    return blocks, RankedScorer(blend, network, facts, settings.hybrid.candidates)
 
 
 def hybrid_items(storage: RunStorage, settings: Settings) -> Flags:
@@ -193,7 +210,10 @@ def _add_item_weights(parts: _Parts, name: str, session: Session | None) -> None
 
 def learned_weights(storage: RunStorage) -> SegmentWeights:
     """What the step `blend` has learned."""
-    facts = storage.step_details("blend")
+    return _weights_of(storage.step_details("blend"))
+
+
+def _weights_of(facts: Facts) -> SegmentWeights:
     return SegmentWeights(tuple(facts["segments"]), tuple(tuple(row) for row in facts["weights"]))
 
 
@@ -206,8 +226,11 @@ def learn_blend(storage: RunStorage, settings: Settings) -> Facts:
     share = chosen.validation_users / max(validated, 1)
     table = collect_candidates(blocks, scorer, chosen.candidates, share, settings.seed)
     storage.write_mapped(BLEND_CANDIDATES, table)
-    lists, history = _read_candidates(storage, len(components))
-    return {"components": list(components), "users": lists.n_lists, **blend_facts(lists, history, chosen.segments)}
+    items, lists, history = _read_candidates(storage, len(components))
+    facts = {"components": list(components), "users": lists.n_lists, **blend_facts(lists, history, chosen.segments)}
+    if settings.ranker.enabled:
+        facts["ranker"] = learn_ranker(storage, settings, lists, items, history, _weights_of(facts))
+    return facts
 
 
 def blend_facts(lists: CandidateLists, history: NDArray[np.int64], segments: tuple[int, ...]) -> Facts:
@@ -256,8 +279,10 @@ def _by_segment(lists: CandidateLists, history: NDArray[np.int64], segments: tup
     return np.array([learn_weights(lists.some(numbers == number), overall) for number in range(len(segments) + 1)])
 
 
-def _read_candidates(storage: RunStorage, n_components: int) -> tuple[CandidateLists, NDArray[np.int64]]:
-    """The lists by user, whatever the order of the files, and how many items the users had."""
+def _read_candidates(
+    storage: RunStorage, n_components: int
+) -> tuple[NDArray[np.int32], CandidateLists, NDArray[np.int64]]:
+    """The items and the lists by user, whatever the order of the files, and how many items the users had."""
     folder = storage.fetch(BLEND_CANDIDATES, storage.scratch)
     table = ds.dataset(folder, format="parquet").to_table().sort_by("user_idx").combine_chunks()
     items, scores, relevant = (
@@ -268,9 +293,10 @@ def _read_candidates(storage: RunStorage, n_components: int) -> tuple[CandidateL
     keys, wanted = (
         owner << 32 | lists.flatten().to_numpy() for owner, lists in zip(owners, (items, relevant), strict=True)
     )
-    return CandidateLists(
+    lists = CandidateLists(
         np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         scores.flatten().to_numpy().reshape(-1, n_components),
         np.isin(keys, wanted),
         n_relevant,
-    ), table.column("history").to_numpy().astype(np.int64)
+    )
+    return items.flatten().to_numpy(), lists, table.column("history").to_numpy().astype(np.int64)

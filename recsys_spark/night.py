@@ -56,6 +56,7 @@ WRITERS = {
     "selection-graph_filter": "train",
     "learning_curve": "train",
     "blend_candidates": "blend",
+    "ranker": "blend",
     "metrics": "evaluate",
     "recommendations": "recommend",
     "similar_users": "similar",

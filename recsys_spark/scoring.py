@@ -74,9 +74,9 @@ def list_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[Bloc
     if settings.recommend.model == "content":
         return _content_scorer(storage, settings, fit)
     if settings.recommend.model == "hybrid":
-        from recsys_spark.hybrids import hybrid_scorer
+        from recsys_spark.hybrids import ranked_scorer
 
-        return hybrid_scorer(storage, settings, fit)
+        return ranked_scorer(storage, settings, fit)
     if settings.recommend.model in settings.item_models:
         return _item_weight_scorer(storage, settings, fit)
     return _neighbor_scorer(storage, settings, fit)
