@@ -54,6 +54,8 @@ WRITERS = {
     "selection-ease": "train",
     "model-graph_filter": "train",
     "selection-graph_filter": "train",
+    "model-segments": "train",
+    "selection-segments": "train",
     "learning_curve": "train",
     "blend_candidates": "blend",
     "ranker": "blend",

@@ -214,6 +214,14 @@ def driver_bytes_of_similarity(settings: Settings, workload: Workload) -> int:
     return int(of_users + of_a_batch + drawing + 12 * chosen.embedding_dim * workload.items)
 
 
+def cells_of_segments(settings: Settings, workload: Workload) -> int:
+    """Counts of items by segment, with as many segments as there can be: 8 bytes each on the driver's disk."""
+    chosen = settings.popularity
+    if chosen.segment is None:
+        return 0
+    return min(chosen.max_segments, workload.users // chosen.min_segment_users) * workload.items
+
+
 def measure_speeds(settings: Settings, workload: Workload) -> Speeds:
     """Time both kernels for a second each on one core, on synthetic vectors and rows of this workload's density."""
     random = np.random.default_rng(0)
@@ -243,7 +251,9 @@ def _steps(settings: Settings, workload: Workload, speeds: Speeds, cores: int) -
         driver_bytes_of_similarity(settings, workload),
         16 * items**2 + 8 * pairs if has_weights else 0,
     )
-    yield StepPlan("train", 0, 0, mapped_bytes_of_training(settings.model, workload), 0, training, None)
+    cells = cells_of_segments(settings, workload)
+    mapped = mapped_bytes_of_training(settings.model, workload) + 8 * cells
+    yield StepPlan("train", 0, 0, mapped, 0, training, None)
     if settings.model.max_trained_users is not None and settings.model.max_trained_users < users:
         handed_out = 4 * items * (dims + 1)
         block = block_users * (29 * workload.interactions_a_user + 16 * (dims + EXTRA_COLUMNS))
@@ -255,6 +265,8 @@ def _steps(settings: Settings, workload: Workload, speeds: Speeds, cores: int) -
     shards = max(1, math.ceil(vectors / shard_bytes))
     seconds = users * items * speeds.score_s / cores
     mapped = 4 * users * settings.neighborhood.embedding_dim if settings.neighborhood.enabled else 0
+    if cells:
+        mapped += 8 * min(cells, pairs) + 4 * users
     if has_weights:
         mapped, worker = mapped + 4 * items**2, worker + SCORES_BYTES
     if settings.diversity.is_on:

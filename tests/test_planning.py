@@ -54,6 +54,16 @@ def test_a_learned_similarity_is_planned_when_it_takes_more_than_the_model() -> 
     assert plan_of("recommend", plans).disk_bytes == 1_000 * (67 * 4 + 8) + 4 * 64 * 40_000
 
 
+def test_segments_are_planned_as_many_as_there_can_be() -> None:
+    users = {"path": "x", "id": "u", "attributes": {"country": "c"}}
+    chosen = settings(users=users, popularity={"segment": "country", "min_segment_users": 200})
+    plans = plan_night(chosen, Workload(40_000, 20_000, 400_000), SPEEDS, cores=2)
+    assert plan_of("train", plans).disk_bytes == 28 * 400_000 + 8 * 200 * 20_000
+    assert plan_of("recommend", plans).disk_bytes == 20_000 * (67 * 4 + 8) + 8 * 400_000 + 4 * 40_000
+    plans = plan_night(chosen, Workload(1_000_000, 100, 400_000), SPEEDS, cores=2)
+    assert plan_of("recommend", plans).disk_bytes == 100 * (67 * 4 + 8) + 8 * 1_000 * 100 + 4 * 1_000_000
+
+
 def test_weights_of_items_are_planned_by_their_square() -> None:
     plans = plan_night(settings(recommend={"model": "ease"}), Workload(1_000, 20_000, 100_000), SPEEDS, cores=2)
     assert plan_of("train", plans).driver_bytes == 16 * 20_000**2 + 8 * 100_000
