@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +38,7 @@ from recsys_spark.scoring import (
     NEIGHBORS,
     Fit,
     blocks_of,
+    distribute_folder,
     distribute_item_weights,
     learned_similarity,
     load_content,
@@ -120,9 +120,8 @@ def ranked_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[Bl
     if not storage.step_details("blend").get("ranker", {"is_used": False})["is_used"]:
         return blocks, blend
     scratch = storage.scratch / f"{fit}-ranker"
-    # A copy, because what is handed out gets a name of its own, and the folder may be the run's.
-    shutil.copytree(storage.download("ranker", storage.scratch), scratch, dirs_exist_ok=True)
-    network = MappedNetwork(tuple(distribute_array(storage.spark, scratch / f"{name}.npy") for name in Network._fields))
+    arrays = distribute_folder(storage, storage.download("ranker", storage.scratch), scratch)
+    network = MappedNetwork(tuple(arrays[name] for name in Network._fields))
     facts = distribute_array(storage.spark, save_array(scratch / "item-facts.npy", item_facts(storage, fit)))
     return blocks, RankedScorer(blend, network, facts, settings.hybrid.candidates)
 
