@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from recsys_spark.config import Settings
     from recsys_spark.storage.run_storage import RunStorage
 
-NDCG_AT = 10
 _TRAINED, _STOPPING = 0.7, 0.15  # shares of the users; the others decide
 
 
@@ -37,7 +36,7 @@ def learn_ranker(
 ) -> Facts:
     """Learn from most of the users' candidates, `items` (rows,), stop by some and decide by the others.
 
-    The network is used where the others' NDCG@10 is higher by it than by the blend.
+    The network is used where the others' NDCG@k of the lists is higher by it than by the blend.
     """
     from recsys_spark.models.ranker import RankingLists, fit_ranker  # TensorFlow takes seconds to import
 
@@ -55,8 +54,9 @@ def learn_ranker(
     prepared = RankingLists(learning.indptr, features[rows], sums[rows], learning.is_relevant)
     network, losses = fit_ranker(prepared, is_trained[~decides], settings.ranker, settings.seed)
     judged = lists.some(decides)
-    ranked = list_ndcgs(judged, network_scores(features[~rows], sums[~rows], network), NDCG_AT)
-    blended = list_ndcgs(judged, sums[~rows], NDCG_AT)
+    k = settings.recommend.top_k
+    ranked = list_ndcgs(judged, network_scores(features[~rows], sums[~rows], network), k)
+    blended = list_ndcgs(judged, sums[~rows], k)
     gains = ranked - blended
     folder = storage.scratch / "ranker-export"
     save_arrays(folder, network._asdict())
