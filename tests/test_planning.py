@@ -9,7 +9,8 @@ import pytest
 from recsys_spark import planning
 from recsys_spark.cli import main
 from recsys_spark.config import Settings
-from recsys_spark.planning import Speeds, StepPlan, Workload, measure_speeds, plan_night, refusals
+from recsys_spark.footprints import Workload
+from recsys_spark.planning import Speeds, StepPlan, measure_speeds, plan_night, refusals
 
 PARTS = 40 << 20
 SPEEDS = Speeds(score_s=1e-9, distance_s=4e-9)

@@ -134,7 +134,9 @@ def tune_weights(lists: CandidateLists, start: Weights, k: int) -> Weights:
                     if found > best + _LEAST_GAIN:
                         best, weights, has_moved = found, tried, True
     sums = (lists.scores.astype(np.float64) @ weights).astype(np.float32)[:, None]
-    return weights * learn_weights(CandidateLists(lists.indptr, sums, lists.is_relevant, lists.n_relevant))
+    scale = learn_weights(CandidateLists(lists.indptr, sums, lists.is_relevant, lists.n_relevant))
+    tuned: Weights = weights * scale
+    return tuned
 
 
 def _mean_ndcg(lists: CandidateLists, weights: Weights, k: int) -> float:
