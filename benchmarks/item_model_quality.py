@@ -63,8 +63,9 @@ def over_all(test: Callable[[], TrainingPairs], k: int, names: tuple[str, ...]) 
 
     def measure(lists: Lists, train: TrainingPairs) -> dict[str, float]:
         best, wanted = np.zeros((train.n_users, k), np.int64), test()
+        seen = IndexLists(train.indptr(), train.item_idx)
         for users, scores in lists:
-            own = train.slice_rows(users.start, users.stop)
+            own = seen.slice_rows(users.start, users.stop)
             scores[np.repeat(np.arange(own.n_rows), np.diff(own.indptr)), own.indices] = -np.inf
             best[users] = np.argsort(-scores, axis=1, kind="stable")[:, :k]
         return means(TopK(best, np.zeros(best.shape)), IndexLists(wanted.indptr(), wanted.item_idx), k, names)
