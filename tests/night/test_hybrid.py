@@ -207,7 +207,7 @@ def test_metrics_come_from_fits_without_the_hold_out(hybrid: Workspace) -> None:
 def test_the_manifest_tells_the_weights_and_what_the_blend_gains(hybrid: Workspace) -> None:
     facts = hybrid.manifest()["steps"]["blend"]["details"]
     assert facts["components"] == COMPONENTS
-    assert np.array(facts["weights"]).shape == (3, len(COMPONENTS))
+    assert np.array(facts["weights"]).shape == (len(facts["segments"]) + 1, len(COMPONENTS))
     assert (np.array(facts["weights"]) >= 0).all()
     assert facts["users"] == len(hybrid.rows("blend_candidates"))
     assert facts["gain"] == pytest.approx(facts["blend_ndcg"] - max(facts["ndcgs"]), abs=1e-5)
