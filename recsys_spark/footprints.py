@@ -94,7 +94,7 @@ def driver_bytes_of_content(content: ContentSettings, items: int) -> int:
     dims, most = content.embedding_dim, min(content.max_terms, TERMS_OF_AN_ITEM * items)
     numbers = _numbers_of_an_item(content)
     of_items = items * (8 * TERMS_OF_AN_ITEM + 4 * (numbers + dims))
-    return int(TRAINING_BYTES + of_items + (most + numbers) * (32 * dims + 20 * content.batch_size))
+    return int(TRAINING_BYTES + of_items + (most + numbers) * (64 * dims + 56 * content.batch_size))
 
 
 def driver_bytes_of_cold_items(settings: Settings, items: int) -> int:
