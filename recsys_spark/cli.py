@@ -18,6 +18,7 @@ from jobs import nightly
 from recsys_spark.config import load_settings
 from recsys_spark.errors import RecsysError
 from recsys_spark.night import Step, open_night, parse_run_date
+from recsys_spark.report.advised import print_advice
 from recsys_spark.report.planned import print_plan
 from recsys_spark.report.published import predict_to, print_lists, print_runs, roll_back
 from recsys_spark.report.summary import print_summary
@@ -162,6 +163,13 @@ def plan(
 ) -> None:
     """Say what a night would take, and refuse what cannot fit: shards, tasks, bytes, memory, time."""
     print_plan(load_settings(settings, overrides or []), (users, items, interactions), cores, console)
+
+
+@app.command("advise")
+@_reported
+def advise(settings: SettingsFile, overrides: Overrides = None) -> None:
+    """Look at the data and say which models suit it, why, and with which settings."""
+    print_advice(load_settings(settings, overrides or []), console)
 
 
 @app.command("predict")
