@@ -89,7 +89,7 @@ def _kind(attribute: Attribute) -> str | None:
 def _lists(survey: Survey, settings: Settings) -> Iterator[Advice]:
     components = _components(survey, settings)
     validated = survey.users.validated
-    if validated >= BLEND_USERS:
+    if _can_blend(survey):
         chosen: Sections = {"recommend": {"model": "hybrid"}, "hybrid": {"components": components}}
         yield Advice(
             "lists by a blend of models",
@@ -106,14 +106,19 @@ def _lists(survey: Survey, settings: Settings) -> Iterator[Advice]:
         )
 
 
+def _can_blend(survey: Survey) -> bool:
+    return survey.users.validated >= BLEND_USERS
+
+
 def _item_models(survey: Survey, settings: Settings) -> Iterator[Advice]:
     if _fits(survey, settings, 16):
         # 200 was best at 671 users, 240 to 1,300 at 6,000.
         l2 = 200.0 if survey.users.active < 2_000 else 500.0
+        is_chosen = "l2" in settings.ease.model_fields_set
         yield Advice(
             "weights of items by items: ease, graph_filter",
             f"{survey.items.active:,} items; ease had NDCG@10 .139 for .132 of ials on MovieLens latest-small",
-            {"ease": {"l2": l2}},
+            {} if is_chosen else {"ease": {"l2": l2}},
         )
     else:
         yield Advice(
@@ -123,7 +128,7 @@ def _item_models(survey: Survey, settings: Settings) -> Iterator[Advice]:
 
 
 def _sessions(survey: Survey, settings: Settings) -> Iterator[Advice]:
-    if _has_sessions(survey):
+    if _can_blend(survey) and _has_sessions(survey):  # they are components of a blend
         yield Advice(
             "sessions: models of a user's newest items",
             f"{survey.ordered_share:.0%} of the users have interactions in an order; session_ease had NDCG@10 .150 for "
@@ -180,6 +185,8 @@ def _training(survey: Survey, settings: Settings) -> Iterator[Advice]:
 def _size(survey: Survey, settings: Settings) -> Iterator[Advice]:
     items = survey.items.active
     dims = next(dims for least, dims in DIMS if items >= least)
+    if dims == 64 and "embedding_dim" in settings.model.model_fields_set:
+        return  # nothing measured speaks against another size for few items
     why = "the default; more dimensions gain more where there are more items"
     if dims > 64:
         why = "Recall@20 .1723 with 256 for .1542 with 64 on Gowalla's 40,981 items; scoring pays in proportion"
@@ -188,7 +195,8 @@ def _size(survey: Survey, settings: Settings) -> Iterator[Advice]:
 
 def _sample(survey: Survey, settings: Settings) -> Iterator[Advice]:
     workload = Workload(survey.users.known, survey.items.known, survey.interactions)
-    dims = advised_sections(list(_size(survey, settings)))["model"]["embedding_dim"]
+    sized = advised_sections(list(_size(survey, settings)))
+    dims = sized["model"]["embedding_dim"] if sized else settings.model.embedding_dim
     budget, most = settings.plan.driver_memory_mb << 20, workload.users
     model = settings.model.model_copy(update={"loss": "ials", "architecture": "dot", "embedding_dim": dims})
     needed = driver_bytes_of_training(model.model_copy(update={"max_trained_users": None}), workload)
@@ -213,7 +221,7 @@ def _neighbors(survey: Survey, settings: Settings) -> Iterator[Advice]:
             "neighbors by cosine",
             f"{users:,} users, and the work grows with their square; l2 had NDCG@10 .277 for .254 without a weighting "
             "on MovieLens-1M",
-            {"neighbors": {"enabled": True, "weighting": "l2", "k": 50}},
+            {"neighbors": {"weighting": "l2", "k": 50} | ({"enabled": True} if _can_blend(survey) else {})},
         )
     else:
         yield Advice(

@@ -67,6 +67,15 @@ def test_too_few_users_for_a_blend_get_one_model() -> None:
     assert sections["model"]["l2"] == 0.1
 
 
+def test_what_somebody_has_chosen_stays_where_nothing_speaks_against_it() -> None:
+    own = settings(ease={"l2": 50}, model={"embedding_dim": 32}, neighbors={"enabled": False})
+    sections = advised(survey(side(300), side(200)), own)
+    assert "ease" not in sections
+    assert "embedding_dim" not in sections["model"]
+    assert sections["neighbors"] == {"weighting": "l2", "k": 50}
+    assert advised(survey(side(300), side(40_000)), own)["model"]["embedding_dim"] == 256
+
+
 @pytest.mark.parametrize(
     ("items", "plan", "has_ease", "has_filter"),
     [
