@@ -146,7 +146,7 @@ def compare_models(
     before, own = _halves(steps)
     with scratch_folder() as folder:
         shared = _shared_sections(settings, list(chosen.values()))
-        sample: Sample = _apart(_prepare, settings, shared, folder, users, run_date, before)
+        sample: Sample = run_apart(_prepare, settings, shared, folder, users, run_date, before)
         _say(console, f"{sample.users:,} users, {sample.items:,} items, {sample.interactions:,} interactions")
         measured: list[Measured] = []
         for name, sections in chosen.items():
@@ -179,13 +179,13 @@ def _most_items(settings: Settings, name: str) -> float:
 def _attempt(sample: Sample, name: str, sections: Sections, steps: tuple[Step, ...]) -> list[Measured]:
     """What was measured of a model and of popularity beside it, or why nothing was."""
     try:
-        measured: list[Measured] = _apart(_measure, sample, name, sections, steps)
+        measured: list[Measured] = run_apart(_measure, sample, name, sections, steps)
     except RecsysError as error:
         return [Measured(name, problem=str(error))]
     return measured
 
 
-def _apart(work: Callable[..., Any], *arguments: Any) -> Any:
+def run_apart(work: Callable[..., Any], *arguments: Any) -> Any:
     """What the work gives, done in a process of its own, which ends with it.
 
     Raises:
