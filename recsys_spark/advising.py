@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from recsys_spark.planning import Workload, driver_bytes_of_training
+from recsys_spark.footprints import Workload, driver_bytes_of_training
 from recsys_spark.survey import Attribute, Survey
 
 if TYPE_CHECKING:
