@@ -59,7 +59,8 @@ def settings_page() -> str:
         "",
         "A TOML file, one section a heading below. `RECSYS_SPARK__MODEL__EPOCHS=5` in the environment overrides "
         "`epochs` of `[model]`, and `--set model.epochs=5` on the command line overrides both. Unknown keys are "
-        "refused. Paths may hold `~` and `${VARIABLES}`. Examples: `conf/demo.toml`, `conf/nightly.toml`.",
+        "refused. Paths may hold `~` and `${VARIABLES}`. Examples: `conf/demo.toml`, `conf/nightly.toml`, "
+        "`examples/*.toml`.",
         "",
     ]
     top = [(name, field) for name, field in Settings.model_fields.items() if _section(field) is None]

@@ -15,9 +15,12 @@ import typer
 from rich.console import Console
 
 from jobs import nightly
+from recsys_spark.comparison import compare_models
 from recsys_spark.config import load_settings
 from recsys_spark.errors import RecsysError
 from recsys_spark.night import Step, open_night, parse_run_date
+from recsys_spark.report.advised import print_advice
+from recsys_spark.report.compared import print_comparison
 from recsys_spark.report.planned import print_plan
 from recsys_spark.report.published import predict_to, print_lists, print_runs, roll_back
 from recsys_spark.report.summary import print_summary
@@ -162,6 +165,35 @@ def plan(
 ) -> None:
     """Say what a night would take, and refuse what cannot fit: shards, tasks, bytes, memory, time."""
     print_plan(load_settings(settings, overrides or []), (users, items, interactions), cores, console)
+
+
+@app.command("advise")
+@_reported
+def advise(settings: SettingsFile, overrides: Overrides = None) -> None:
+    """Look at the data and say which models suit it, why, and with which settings."""
+    print_advice(load_settings(settings, overrides or []), console)
+
+
+@app.command("compare")
+@_reported
+def compare(
+    settings: SettingsFile,
+    models: Annotated[
+        str | None,
+        typer.Option(
+            "--models", metavar="NAMES", help="Such as embedding,ease,hybrid,softmax; all that fit if left out."
+        ),
+    ] = None,
+    users: Annotated[int, typer.Option("--users", min=2, help="About how many users to compare on.")] = 5_000,
+    run_date: RunDate = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    overrides: Overrides = None,
+) -> None:
+    """Train models on a sample of the users, in a temporary folder, and print how they rank and what they take."""
+    loaded, date = load_settings(settings, overrides or []), parse_run_date(run_date)
+    names = [name.strip() for name in (models or "").split(",") if name.strip()]
+    found = compare_models(loaded, names, users, date, nightly.STEPS, errors)
+    print_comparison(found, console, as_json)
 
 
 @app.command("predict")

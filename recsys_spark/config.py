@@ -232,6 +232,18 @@ def load_settings(path: str | Path, overrides: Sequence[str] = ()) -> Settings:
         raise SettingsError(f"{path}{above}: {_first_line(error)}") from error
 
 
+def with_changes(settings: Settings, sections: Mapping[str, Mapping[str, Any]]) -> Settings:
+    """The settings with some keys of some sections changed.
+
+    Raises:
+        SettingsError: when they do not go together.
+    """
+    try:
+        return Settings(**_merged(settings.model_dump(), sections))
+    except ValidationError as error:
+        raise SettingsError(_first_line(error)) from error
+
+
 def _environment() -> dict[str, Any]:
     names = [name for name in os.environ if name.upper().startswith(_PREFIX)]
     for name in names:

@@ -138,7 +138,7 @@ def open_night(
     root = settings.storage.root
     filesystem = open_filesystem(root, spark)
     if run_id is None and not is_new:
-        run_id = _unfinished(filesystem, root, run_date or _today(settings))
+        run_id = _unfinished(filesystem, root, run_date or today(settings))
     # Before the lease, which would make the folder of a root that is not there.
     storage = None if run_id is None else _reopen(spark, settings, run_id, run_date)
     new_id = new_run_id()
@@ -150,7 +150,7 @@ def open_night(
             storage = start_run(
                 spark,
                 root,
-                run_date or _today(settings),
+                run_date or today(settings),
                 settings.digest(),
                 settings.seed,
                 run_id=new_id,
@@ -225,7 +225,8 @@ def scratch_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _today(settings: Settings) -> datetime.date:
+def today(settings: Settings) -> datetime.date:
+    """The date where the events are from."""
     return datetime.datetime.now(ZoneInfo(settings.events.timezone)).date()
 
 

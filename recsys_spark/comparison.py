@@ -1,0 +1,297 @@
+"""Compares models on a sample of the users: one run in a temporary root, each model in a process of its own.
+
+A process of its own, because memory that Python has freed stays with it: a second model's peak would hold the first.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from pyspark.sql import SparkSession
+from rich.console import Console
+
+from recsys_spark.advising import Sections
+from recsys_spark.config import with_changes
+from recsys_spark.errors import RecsysError, SettingsError
+from recsys_spark.memory import MemorySampler, bytes_of_this_process
+from recsys_spark.model_sections import Loss
+from recsys_spark.night import WRITERS, Step, scratch_folder, today
+from recsys_spark.progress import watch_step
+from recsys_spark.sections import RecommendSettings
+from recsys_spark.session import open_session
+from recsys_spark.sources import check_inputs, count_events, read_events, read_source, readable
+from recsys_spark.storage.runs import open_run, start_run
+from recsys_spark.tables import INTERACTIONS, ITEMS, USERS
+from recsys_spark.transforms.sampling import keep_users
+
+if TYPE_CHECKING:
+    from recsys_spark.config import Settings
+    from recsys_spark.storage.run_storage import RunStorage
+
+LIST_MODELS: tuple[str, ...] = get_args(RecommendSettings.model_fields["model"].annotation)
+LOSSES: tuple[str, ...] = get_args(Loss)
+NDCG_AT, RECALL_AT = 10, 20
+_FIRST_OF_ITS_OWN, _LAST = "train", "recommend"
+_SUBMITTED = ("PYSPARK_GATEWAY_PORT", "PYSPARK_GATEWAY_SECRET")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A run whose steps before the training are done: what all models are compared on."""
+
+    settings: Settings
+    run_id: str
+    users: int
+    items: int
+    interactions: int
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A model on the hold-out, and what it took; `problem`: why it could not be measured."""
+
+    model: str
+    ndcg: float | None = None
+    recall: float | None = None
+    item_coverage: float | None = None
+    users: int = 0
+    training_s: float | None = None
+    scoring_s: float | None = None
+    driver_mb: float | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The sample and what came out of each model, popularity last."""
+
+    sample: Sample
+    models: list[Measured] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Failure:
+    message: str
+    exit_code: int
+
+
+def candidate_sections(settings: Settings, names: Sequence[str]) -> dict[str, Sections]:
+    """The settings that make each named model the one that lists are made with.
+
+    Raises:
+        SettingsError: for a name that is no model, or a model that the settings do not allow.
+    """
+    chosen: dict[str, Sections] = {}
+    for name in names:
+        if name not in (*LIST_MODELS, *LOSSES):
+            raise SettingsError(
+                f"--models {name!r} is no model: lists are made by {', '.join(LIST_MODELS)}, and embeddings are "
+                f"learned with {', '.join(LOSSES)}"
+            )
+        chosen[name] = _sections_of(settings, name)
+        try:
+            with_changes(settings, chosen[name])
+        except SettingsError as error:
+            raise SettingsError(f"--models {name}: {error}") from error
+    return chosen
+
+
+def _sections_of(settings: Settings, name: str) -> Sections:
+    is_loss, components = name in LOSSES, settings.hybrid.components
+    sections: dict[str, dict[str, Any]] = {"recommend": {"model": "embedding" if is_loss else name}}
+    if is_loss:
+        sections["model"] = {"loss": name}
+    if name != "neighbors" and not (name == "hybrid" and (components is None or "neighbors" in components)):
+        sections["neighborhood"] = {"enabled": False}
+    return sections
+
+
+def default_models(settings: Settings) -> tuple[str, ...]:
+    """All that lists can be made with by these settings."""
+    has = {
+        "embedding": settings.model.architecture != "neumf",
+        "neighbors": settings.neighbors.enabled,
+        "content": bool(settings.content.attributes),
+        "hybrid": settings.model.architecture != "neumf",
+    }
+    return tuple(name for name in LIST_MODELS if has.get(name, True))
+
+
+def compare_models(
+    settings: Settings,
+    names: Sequence[str],
+    users: int,
+    run_date: datetime.date | None,
+    steps: Sequence[Step],
+    console: Console,
+) -> Comparison:
+    """Train and measure the named models, all that fit without names, on about so many users with all they have.
+
+    Raises:
+        SettingsError: for a wrong name, input or column; nothing was trained then.
+        RecsysError: when a step that all of them share fails.
+    """
+    chosen = candidate_sections(settings, names or default_models(settings))
+    before, own = _halves(steps)
+    with scratch_folder() as folder:
+        shared = _shared_sections(settings, list(chosen.values()))
+        sample: Sample = run_apart(_prepare, settings, shared, folder, users, run_date, before)
+        _say(console, f"{sample.users:,} users, {sample.items:,} items, {sample.interactions:,} interactions")
+        measured: list[Measured] = []
+        for name, sections in chosen.items():
+            if not names and sample.items > _most_items(settings, name):
+                continue
+            _say(console, f"{name}:")
+            measured += _attempt(sample, name, sections, own)
+    popular = next((each for each in measured if each.model == "popularity"), None)
+    rest = [each for each in measured if each.model != "popularity"]
+    return Comparison(sample, rest + ([] if popular is None else [popular]))
+
+
+def _halves(steps: Sequence[Step]) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
+    """The steps that all models share, and those of each one."""
+    names = [step.name for step in steps]
+    first, last = names.index(_FIRST_OF_ITS_OWN), names.index(_LAST)
+    return tuple(steps[:first]), tuple(steps[first : last + 1])
+
+
+def _shared_sections(settings: Settings, chosen: Sequence[Sections]) -> Sections:
+    """The settings of the shared steps: neighbors are found where any of the models needs them."""
+    need = [one for one in chosen if with_changes(settings, one).uses_neighbors]
+    return need[0] if need else {**chosen[0], "neighbors": {"enabled": False}}
+
+
+def _most_items(settings: Settings, name: str) -> float:
+    return {"ease": settings.ease.max_items, "graph_filter": settings.graph_filter.max_items}.get(name, float("inf"))
+
+
+def _attempt(sample: Sample, name: str, sections: Sections, steps: tuple[Step, ...]) -> list[Measured]:
+    """What was measured of a model and of popularity beside it, or why nothing was."""
+    try:
+        measured: list[Measured] = run_apart(_measure, sample, name, sections, steps)
+    except RecsysError as error:
+        return [Measured(name, problem=str(error))]
+    return measured
+
+
+def run_apart(work: Callable[..., Any], *arguments: Any) -> Any:
+    """What the work gives, done in a process of its own, which ends with it.
+
+    Raises:
+        RecsysError: when the work fails, or its process is killed.
+    """
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        try:
+            outcome = pool.submit(_guarded, work, *arguments).result()
+        except BrokenProcessPool as error:
+            raise RecsysError("its process was killed; memory may have run out") from error
+    if isinstance(outcome, _Failure):
+        failure = RecsysError(outcome.message)
+        failure.exit_code = outcome.exit_code
+        raise failure
+    return outcome
+
+
+def _guarded(work: Callable[..., Any], *arguments: Any) -> Any:
+    for name in _SUBMITTED:  # or this process would work in the session of the one that started it
+        os.environ.pop(name, None)
+    try:
+        return work(*arguments)
+    except RecsysError as error:
+        return _Failure(str(error), error.exit_code)
+    except Exception as error:
+        traceback.print_exc()
+        return _Failure(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}", 1)
+
+
+def _prepare(
+    settings: Settings,
+    sections: Sections,
+    folder: Path,
+    users: int,
+    run_date: datetime.date | None,
+    steps: tuple[Step, ...],
+) -> Sample:
+    spark = open_session(settings)
+    check_inputs(spark, settings)
+    sampled = with_changes(_sampled(spark, settings, users, folder), sections)
+    date = run_date or today(settings)
+    storage = start_run(spark, sampled.storage.root, date, sampled.digest(), sampled.seed, writers=WRITERS)
+    with scratch_folder() as storage.scratch:
+        seconds = {step.name: _run_step(step, storage, sampled) for step in steps}
+    users, items, interactions = (storage.count(table) for table in (USERS, ITEMS, INTERACTIONS))
+    return Sample(sampled, storage.run.run_id, users, items, interactions, seconds)
+
+
+def _sampled(spark: SparkSession, settings: Settings, users: int, folder: Path) -> Settings:
+    """The settings on a temporary root, and on files of some users where there are more."""
+    changes: dict[str, dict[str, Any]] = {
+        "storage": {"root": str(folder / "root")},
+        "events": {"incremental": False},
+        "evaluate": {"ks": sorted({*settings.evaluate.ks, NDCG_AT, RECALL_AT})},
+    }
+    share = users / max(count_events(spark, settings)[0], 1)
+    if share < 1:
+        raw = {"events": (read_events(spark, settings.events), settings.events.columns.user)}
+        if settings.users is not None:
+            raw["users"] = read_source(spark, settings.users, "users"), settings.users.id
+        for section, (rows, column) in raw.items():
+            path = str(folder / section)
+            with readable(section):
+                keep_users(rows, column, share, settings.seed).write.parquet(path)
+            changes[section] = changes.get(section, {}) | {"path": path, "format": "parquet", "options": {}}
+    return with_changes(settings, changes)
+
+
+def _measure(sample: Sample, name: str, sections: Sections, steps: tuple[Step, ...]) -> list[Measured]:
+    settings = with_changes(sample.settings, sections)
+    storage = open_run(open_session(settings), settings.storage.root, sample.run_id, writers=WRITERS)
+    for step in reversed(steps):
+        storage.reopen_step(step.name)
+    with scratch_folder() as storage.scratch, MemorySampler(bytes_of_this_process) as sampler:
+        seconds = {step.name: _run_step(step, storage, settings) for step in steps}
+    metrics = storage.step_details("evaluate")["metrics"]
+    learning = sum(took for step, took in seconds.items() if step not in ("evaluate", _LAST))
+    measured = _measured(metrics, settings.recommend.model, name)
+    took = replace(
+        measured,
+        training_s=round(learning, 1),
+        scoring_s=round(seconds[_LAST], 1),
+        driver_mb=round(sampler.peak_bytes / 2**20),
+    )
+    return [took, _measured(metrics, "popularity", "popularity")]
+
+
+def _measured(metrics: list[dict[str, Any]], model: str, name: str) -> Measured:
+    values = {(row["metric"], row["k"]): row for row in metrics if row["model"] == model}
+    if not any(row["users"] for row in values.values()):
+        raise RecsysError("no user has enough items to set one aside; give more users, or another evaluate.split")
+    ndcg, recall = values["ndcg", NDCG_AT], values["recall", RECALL_AT]["value"]
+    coverage = values["item_coverage", NDCG_AT]["value"]
+    return Measured(name, ndcg["value"], recall, coverage, ndcg["users"])
+
+
+def _run_step(step: Step, storage: RunStorage, settings: Settings) -> float:
+    """Run it and record it; its seconds."""
+    console = Console(stderr=True, emoji=False)
+    with watch_step(step.name, storage.spark.sparkContext, console) as usage:
+        facts = step.run(storage, settings)
+    storage.finish_step(step.name, facts, seconds=usage.seconds, peak_memory_bytes=usage.peak_memory_bytes)
+    _say(console, f"  {step.name:<13} {usage.seconds:7.1f} s")
+    return usage.seconds
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, highlight=False, soft_wrap=True)
+    sys.stderr.flush()
