@@ -228,7 +228,7 @@ def run(case: Run) -> None:
         "users": len(gains[first]),
         "night_s": seconds,
         "weights": facts["weights"],
-        "validation": {"ndcgs": facts["ndcgs"], "blend": facts["blend_ndcg"]},
+        "validation": {name: facts[name] for name in ("ndcgs", "blend_ndcg", "gain", "gain_standard_error")},
     }
     keep(case, "hybrid beside the best", {}, **line)
 

@@ -25,11 +25,11 @@ from recsys_spark.blockwise.neighbors import find_neighbors
 from recsys_spark.blockwise.plan import TASKS_A_CORE
 from recsys_spark.blockwise.stored import stored_blocks
 from recsys_spark.blockwise.user_rows import RowSource, distribute_user_rows
+from recsys_spark.footprints import worker_bytes_of_search
 from recsys_spark.kernels.csr import CsrRows, IndexLists
 from recsys_spark.kernels.distances import nearest_rows
 from recsys_spark.kernels.similarity import Similarity
 from recsys_spark.memory import MemorySampler
-from recsys_spark.planning import worker_bytes_of_search
 from recsys_spark.storage.mapped import write_parts
 
 K = 50

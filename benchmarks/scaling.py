@@ -29,8 +29,8 @@ from benchmarks.jobs import (
 from recsys_spark.blockwise.lists import recommend
 from recsys_spark.blockwise.plan import TASKS_A_CORE
 from recsys_spark.blockwise.scorers import EmbeddingScorer
+from recsys_spark.footprints import worker_bytes_of_scoring
 from recsys_spark.memory import MemorySampler
-from recsys_spark.planning import worker_bytes_of_scoring
 from recsys_spark.storage.mapped import write_parts
 
 K = 10

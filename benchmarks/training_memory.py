@@ -19,11 +19,11 @@ import numpy as np
 
 from benchmarks.harness import save
 from benchmarks.synthetic import Case
+from recsys_spark.footprints import Workload, driver_bytes_of_training, mapped_bytes_of_training
 from recsys_spark.memory import MemorySampler
 from recsys_spark.model_sections import ModelSettings
 from recsys_spark.models.interactions import TrainingPairs
 from recsys_spark.models.training import fit_embeddings
-from recsys_spark.planning import Workload, driver_bytes_of_training, mapped_bytes_of_training
 
 MIDDLE, LARGE = Case(100_000, 20_000, 5_300_000), Case(1_000_000, 100_000, 55_000_000)
 SMALL = [(MIDDLE, "ials")]

@@ -12,7 +12,7 @@ from recsys_spark.blockwise.lists import measure_lists, reranked, scored_once
 from recsys_spark.config import Settings
 from recsys_spark.diversity import load_diversity
 from recsys_spark.metrics.measure import measure
-from recsys_spark.scoring import blocks_of, list_scorer, popularity_scorer
+from recsys_spark.scoring import baseline_scorer, blocks_of, list_scorer
 from recsys_spark.storage.run_storage import RunStorage
 from recsys_spark.tables import BY_SCORE, ITEMS, METRICS, USER_BLOCKS
 
@@ -21,7 +21,7 @@ def run(storage: RunStorage, settings: Settings) -> Facts:
     """Write `metrics`; of lists that are re-ranked also those of the same lists by score alone."""
     ks, n_items, model = settings.evaluate.ks, storage.count(ITEMS), settings.recommend.model
     blocks, scorer = list_scorer(storage, settings, "selection")
-    popular = popularity_scorer(storage, settings, "selection")
+    popular = baseline_scorer(storage, settings, "selection")
     diversity = load_diversity(storage, settings, "selection")
     with (
         scored_once(measure_lists(blocks, scorer, max(ks), diversity)) as lists,

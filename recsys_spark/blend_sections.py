@@ -52,6 +52,21 @@ class SessionSettings(Section):
     )
 
 
+class RankerSettings(Section):
+    """The ranking stage of a blend: a small network that orders the best items of each component anew.
+
+    It learns from the candidates that the weights are learned from, and is used where it ranks better than the blend on
+    users it has not seen.
+    """
+
+    enabled: bool = Field(False, description="Whether the network is learned; the run says whether it is used.")
+    hidden_units: tuple[int, int] = Field((32, 16), description="Sizes of the hidden layers.")
+    epochs: int = Field(50, ge=1, description="Most epochs; early stopping usually ends before.")
+    patience: int = Field(3, ge=1, description="Epochs without a smaller loss of held-out users before training stops.")
+    batch_users: int = Field(64, ge=1, description="Users in a step.")
+    learning_rate: float = Field(0.001, gt=0, description="Step size of Adam.")
+
+
 class HybridSettings(Section):
     """The blend of models (`recommend.model` = `hybrid`); its weights are learned from the validation split."""
 

@@ -25,6 +25,7 @@ from recsys_spark.blend_sections import (
     GraphFilterSettings,
     HybridSettings,
     ItemModelName,
+    RankerSettings,
     SessionSettings,
 )
 from recsys_spark.content_sections import ContentSettings
@@ -40,6 +41,7 @@ from recsys_spark.sections import (
     MatrixSettings,
     NeighborSettings,
     PlanSettings,
+    PopularitySettings,
     RecommendSettings,
     SimilarSettings,
     SparkSettings,
@@ -68,9 +70,11 @@ class Settings(BaseSettings):
     recommend: RecommendSettings = RecommendSettings()
     hybrid: HybridSettings = HybridSettings()
     session: SessionSettings = SessionSettings()
+    ranker: RankerSettings = RankerSettings()
     diversity: DiversitySettings = DiversitySettings()
     ease: EaseSettings = EaseSettings()
     graph_filter: GraphFilterSettings = GraphFilterSettings()
+    popularity: PopularitySettings = PopularitySettings()
     similar: SimilarSettings = SimilarSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     audit: AuditSettings = AuditSettings()
@@ -129,6 +133,9 @@ class Settings(BaseSettings):
         ):
             if unknown := sorted(set(wanted) - known):
                 raise ValueError(f"{name} {unknown} are not among items.attributes, {sorted(known)}")
+        segment, known = self.popularity.segment, set(self.users.attributes) if self.users is not None else set()
+        if segment is not None and segment not in known:
+            raise ValueError(f"popularity.segment {segment!r} is not among users.attributes, {sorted(known)}")
 
     def _check_candidates(self) -> None:
         most, top_k = self.diversity.candidates, self.recommend.top_k
@@ -191,8 +198,8 @@ class Settings(BaseSettings):
                 f"evaluate.split = {self.evaluate.split!r} needs events.columns.timestamp; name it or set "
                 "evaluate.split = 'random'"
             )
-        for name, section in (("feedback", self.feedback), ("content", self.content)):
-            if section.half_life_days is not None:
+        for name in ("feedback", "content", "popularity"):
+            if getattr(self, name).half_life_days is not None:
                 raise ValueError(f"{name}.half_life_days needs events.columns.timestamp")
         if self.feedback.duplicate_policy == "last":
             raise ValueError(

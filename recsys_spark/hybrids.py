@@ -25,16 +25,20 @@ from recsys_spark.blockwise.profiles import (
     SessionProfile,
     VectorProfile,
 )
-from recsys_spark.blockwise.scorers import ItemWeights
+from recsys_spark.blockwise.ranking import MappedNetwork, RankedScorer
+from recsys_spark.blockwise.scorers import ItemWeights, Scorer
 from recsys_spark.blockwise.tastes import distribute_tastes
 from recsys_spark.kernels.blending import center_vectors
+from recsys_spark.kernels.network import Network
 from recsys_spark.kernels.pooling import unit_rows
-from recsys_spark.kernels.stacking import CandidateLists, Weights, learn_weights, list_ndcgs
+from recsys_spark.kernels.stacking import CandidateLists, cross_fitted_ndcgs, list_ndcgs, weights_by_segment
+from recsys_spark.rankers import item_facts, learn_ranker
 from recsys_spark.scoring import (
     EMBEDDINGS,
     NEIGHBORS,
     Fit,
     blocks_of,
+    distribute_folder,
     distribute_item_weights,
     learned_similarity,
     load_content,
@@ -52,9 +56,6 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 Flags = NDArray[np.bool_]
-
-NDCG_AT = 10
-_FOLDS = 2
 
 
 @dataclass
@@ -108,6 +109,18 @@ def hybrid_scorer(
     chosen = learned_weights(storage) if weights is None else weights
     scorer = HybridScorer(items, tuple(parts.components), chosen, fit == "selection", fallback)
     return blocks_of(storage, *_tables(settings, fit)), scorer
+
+
+def ranked_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[Blocks, Scorer]:
+    """The blocks to score and what makes the lists: the blend, or the network over it where that ranks better."""
+    blocks, blend = hybrid_scorer(storage, settings, fit)
+    if not storage.step_details("blend").get("ranker", {"is_used": False})["is_used"]:
+        return blocks, blend
+    scratch = storage.scratch / f"{fit}-ranker"
+    arrays = distribute_folder(storage, storage.download("ranker", storage.scratch), scratch)
+    network = MappedNetwork(tuple(arrays[name] for name in Network._fields))
+    facts = distribute_array(storage.spark, save_array(scratch / "item-facts.npy", item_facts(storage, fit)))
+    return blocks, RankedScorer(blend, network, facts, settings.hybrid.candidates)
 
 
 def hybrid_items(storage: RunStorage, settings: Settings) -> Flags:
@@ -193,71 +206,60 @@ def _add_item_weights(parts: _Parts, name: str, session: Session | None) -> None
 
 def learned_weights(storage: RunStorage) -> SegmentWeights:
     """What the step `blend` has learned."""
-    facts = storage.step_details("blend")
+    return _weights_of(storage.step_details("blend"))
+
+
+def _weights_of(facts: Facts) -> SegmentWeights:
     return SegmentWeights(tuple(facts["segments"]), tuple(tuple(row) for row in facts["weights"]))
 
 
 def learn_blend(storage: RunStorage, settings: Settings) -> Facts:
     """Write `blend_candidates` and learn the weights of the components from it; what the run keeps of them."""
-    components, chosen = settings.components, settings.hybrid
+    components, chosen, k = settings.components, settings.hybrid, settings.recommend.top_k
     equal = SegmentWeights((), ((1.0,) * len(components),))
     blocks, scorer = hybrid_scorer(storage, settings, "selection", equal)
     validated = storage.read(INTERACTIONS).where("split = 'validation'").select("user_idx").distinct().count()
     share = chosen.validation_users / max(validated, 1)
     table = collect_candidates(blocks, scorer, chosen.candidates, share, settings.seed)
     storage.write_mapped(BLEND_CANDIDATES, table)
-    lists, history = _read_candidates(storage, len(components))
-    return {"components": list(components), "users": lists.n_lists, **blend_facts(lists, history, chosen.segments)}
+    items, lists, history = _read_candidates(storage, len(components))
+    facts = {"components": list(components), "users": lists.n_lists, **blend_facts(lists, history, chosen.segments, k)}
+    if settings.ranker.enabled:
+        facts["ranker"] = learn_ranker(storage, settings, lists, items, history, _weights_of(facts))
+    return facts
 
 
-def blend_facts(lists: CandidateLists, history: NDArray[np.int64], segments: tuple[int, ...]) -> Facts:
-    """The weights by segment, and NDCG@10 of each component and of the blend among the candidates of the same users.
+def blend_facts(lists: CandidateLists, history: NDArray[np.int64], segments: tuple[int, ...], k: int) -> Facts:
+    """The weights by segment, and NDCG@k of each component and of the blend among the candidates of the same users.
 
-    That of the blend is cross-fitted: each half of the users is scored by weights learned from the other half. Where
-    the blend is not better than the best component, that one alone has a weight.
+    That of the blend is cross-fitted: users are scored by weights learned from others. Where the blend is not better
+    than the best component, that one alone has a weight.
     """
-    n_components = lists.scores.shape[1]
-    alone = [list_ndcgs(lists, lists.scores[:, number], NDCG_AT) for number in range(n_components)]
-    means = [float(ndcgs.mean()) if lists.n_lists else 0.0 for ndcgs in alone]
-    best = int(np.argmax(means))
-    blended = _cross_fitted(lists, history, segments)
-    gains = blended - alone[best]
-    gain = float(gains.mean()) if lists.n_lists else 0.0
-    is_better = gain > 0 or lists.n_lists == 0
-    weights = _by_segment(lists, history, segments) if is_better else np.eye(n_components)[[best] * (len(segments) + 1)]
-    return {
-        "segments": list(segments),
-        "weights": [[round(float(weight), 6) for weight in row] for row in weights],
-        "ndcgs": [round(mean, 6) for mean in means],
-        "best_component": best,
-        "blend_ndcg": round(float(blended.mean()), 6) if lists.n_lists else None,
-        "gain": round(gain, 6),
-        "gain_standard_error": round(float(gains.std() / np.sqrt(max(len(gains), 1))), 6) if lists.n_lists else None,
-        "is_blended": is_better,
-    }
+    components, numbers = lists.scores.shape[1], np.searchsorted(np.array(segments), history, side="right")
+    weights, facts = weights_by_segment(lists, numbers, len(segments) + 1, k), {}
+    if lists.n_lists:
+        alone = [list_ndcgs(lists, lists.scores[:, place], k) for place in range(components)]
+        best = int(np.argmax([ndcgs.mean() for ndcgs in alone]))
+        blended = cross_fitted_ndcgs(lists, numbers, len(segments) + 1, k)
+        gains = blended - alone[best]
+        if gains.mean() <= 0:
+            weights = np.tile(np.eye(components)[best], (len(segments) + 1, 1))
+        facts = {
+            "best_component": best,
+            "ndcgs": [round(float(ndcgs.mean()), 6) for ndcgs in alone],
+            "blend_ndcg": round(float(blended.mean()), 6),
+            "gain": round(float(gains.mean()), 6),
+            "gain_standard_error": round(float(gains.std() / np.sqrt(len(gains))), 6),
+            "is_blended": bool(gains.mean() > 0),
+        }
+    rounded = [[round(float(weight), 6) for weight in row] for row in weights]
+    return {"segments": list(segments), "weights": rounded, "ndcg_at": k, **facts}
 
 
-def _cross_fitted(lists: CandidateLists, history: NDArray[np.int64], segments: tuple[int, ...]) -> NDArray[np.float64]:
-    folds, ndcgs = np.arange(lists.n_lists) % _FOLDS, np.zeros(lists.n_lists)
-    for fold in range(_FOLDS):
-        is_here = folds == fold
-        weights = _by_segment(lists.some(~is_here), history[~is_here], segments)
-        here = lists.some(is_here)
-        of_users = weights[np.searchsorted(np.array(segments), history[is_here], side="right")]
-        of_rows = np.repeat(of_users, np.diff(here.indptr), axis=0)
-        ndcgs[is_here] = list_ndcgs(here, np.einsum("rc,rc->r", here.scores, of_rows), NDCG_AT)
-    return ndcgs
-
-
-def _by_segment(lists: CandidateLists, history: NDArray[np.int64], segments: tuple[int, ...]) -> Weights:
-    """The weights of each segment, (segments + 1, components), held near those of all users."""
-    overall = learn_weights(lists)
-    numbers = np.searchsorted(np.array(segments), history, side="right")
-    return np.array([learn_weights(lists.some(numbers == number), overall) for number in range(len(segments) + 1)])
-
-
-def _read_candidates(storage: RunStorage, n_components: int) -> tuple[CandidateLists, NDArray[np.int64]]:
-    """The lists by user, whatever the order of the files, and how many items the users had."""
+def _read_candidates(
+    storage: RunStorage, n_components: int
+) -> tuple[NDArray[np.int32], CandidateLists, NDArray[np.int64]]:
+    """The items and the lists by user, whatever the order of the files, and how many items the users had."""
     folder = storage.fetch(BLEND_CANDIDATES, storage.scratch)
     table = ds.dataset(folder, format="parquet").to_table().sort_by("user_idx").combine_chunks()
     items, scores, relevant = (
@@ -268,9 +270,10 @@ def _read_candidates(storage: RunStorage, n_components: int) -> tuple[CandidateL
     keys, wanted = (
         owner << 32 | lists.flatten().to_numpy() for owner, lists in zip(owners, (items, relevant), strict=True)
     )
-    return CandidateLists(
+    lists = CandidateLists(
         np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         scores.flatten().to_numpy().reshape(-1, n_components),
         np.isin(keys, wanted),
         n_relevant,
-    ), table.column("history").to_numpy().astype(np.int64)
+    )
+    return items.flatten().to_numpy(), lists, table.column("history").to_numpy().astype(np.int64)

@@ -24,11 +24,12 @@ from recsys_spark.kernels.least_squares import WholeDataLoss
 from recsys_spark.model_sections import ModelSettings
 from recsys_spark.models.alternating import sampled_l2
 from recsys_spark.models.checkpoints import STATE, EpochLog
-from recsys_spark.models.embeddings import Embeddings, popularity_scores
+from recsys_spark.models.embeddings import Embeddings
 from recsys_spark.models.export import load_warm_start, save_embeddings
 from recsys_spark.models.features import ItemFeatures, find_features
 from recsys_spark.models.interactions import NothingToTrainError, TrainingPairs, make_array
 from recsys_spark.models.training import Fit, fit_embeddings, untrained_fit
+from recsys_spark.popularity import item_popularity
 from recsys_spark.progress import report_progress
 from recsys_spark.report.learning_curve import draw_learning_curve
 from recsys_spark.scoring import blocks_of
@@ -126,14 +127,6 @@ def read_features(storage: RunStorage, settings: ModelSettings) -> ItemFeatures 
     table = ds.dataset(storage.fetch(ITEMS, storage.scratch), format="parquet").to_table(["item_idx", "attributes"])
     of_items = table.sort_by("item_idx").column("attributes")
     return find_features((dict(item.as_py() or ()) for item in of_items), settings.item_features)
-
-
-def _popularity(storage: RunStorage, splits: tuple[str, ...]) -> NDArray[np.float32]:
-    """The popularity of the items with all users, (items,)."""
-    counts = np.zeros(storage.count(ITEMS), np.int64)
-    for _, _, items, _ in _block_pairs(storage.fetch(USER_BLOCKS, storage.scratch), splits):
-        counts += np.bincount(items, minlength=len(counts))
-    return popularity_scores(counts)
 
 
 class RunCheckpoints:
@@ -241,9 +234,11 @@ def keep_fit(storage: RunStorage, settings: Settings, name: FitName, fit: Fit, s
 
     The fit of a sample is stored without users; the executors fold all of them in.
     """
-    embeddings = fit.embeddings
+    embeddings, half_life = fit.embeddings, settings.popularity.half_life_days
     if sample is not None:
-        embeddings = replace(embeddings.without_users(), popularity=_popularity(storage, SEEN[name]))
+        embeddings = embeddings.without_users()
+    if sample is not None or half_life is not None:  # of which the fit knows nothing
+        embeddings = replace(embeddings, popularity=item_popularity(storage, half_life, name == "selection"))
     folder = storage.scratch / f"{name}-export"
     save_embeddings(folder, embeddings, settings.model, settings.seed, fit.best_epoch)
     storage.upload(folder, name)

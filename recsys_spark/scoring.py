@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 
 from recsys_spark.blockwise.blocks import array_of, read_blocks
-from recsys_spark.blockwise.files import distribute_array
+from recsys_spark.blockwise.files import MappedArray, distribute_array
 from recsys_spark.blockwise.items import distribute_ids, distribute_items
 from recsys_spark.blockwise.learned import LearnedSimilarity, distribute_similarity
 from recsys_spark.blockwise.neighbors import find_neighbors, neighbor_count
@@ -26,6 +27,7 @@ from recsys_spark.blockwise.scorers import (
     PopularityScorer,
     Scorer,
 )
+from recsys_spark.blockwise.segments import SegmentScorer
 from recsys_spark.blockwise.similar import EmbeddedEntities, distribute_entities
 from recsys_spark.blockwise.stored import stored_blocks
 from recsys_spark.blockwise.tastes import distribute_tastes
@@ -69,14 +71,19 @@ NEIGHBORS: dict[Fit, Table] = {"model": NEIGHBOR_BLOCKS, "selection": SELECTION_
 
 def list_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[Blocks, Scorer]:
     """The blocks to score and the scorer that the settings choose."""
+    blocks, scorer = _chosen_scorer(storage, settings, fit)
+    return blocks, _by_segment(storage, settings, fit, scorer)
+
+
+def _chosen_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[Blocks, Scorer]:
     if settings.recommend.model == "embedding":
         return _embedding_scorer(storage, settings, fit)
     if settings.recommend.model == "content":
         return _content_scorer(storage, settings, fit)
     if settings.recommend.model == "hybrid":
-        from recsys_spark.hybrids import hybrid_scorer
+        from recsys_spark.hybrids import ranked_scorer
 
-        return hybrid_scorer(storage, settings, fit)
+        return ranked_scorer(storage, settings, fit)
     if settings.recommend.model in settings.item_models:
         return _item_weight_scorer(storage, settings, fit)
     return _neighbor_scorer(storage, settings, fit)
@@ -88,6 +95,29 @@ def popularity_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> Popu
     folder = storage.scratch / f"{fit}-popularity"
     items = distribute_items(storage.spark, popularity[:, None], popularity > 0, folder, shard_bytes(settings))
     return PopularityScorer(items)
+
+
+def baseline_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> Scorer:
+    """Lists by popularity for everybody, in each user's segment where there is one: what others are measured beside."""
+    return _by_segment(storage, settings, fit, popularity_scorer(storage, settings, fit))
+
+
+def _by_segment(storage: RunStorage, settings: Settings, fit: Fit, scorer: Scorer) -> Scorer:
+    """The scorer, with the lists of users' segments in the place of those of all users, if there are segments."""
+    if settings.popularity.segment is None:
+        return scorer
+    source, scratch = storage.download(f"{fit}-segments", storage.scratch), storage.scratch / f"{fit}-segments"
+    if np.load(source / "indptr.npy", allow_pickle=False).size == 1:  # no segment has enough users
+        return scorer
+    return SegmentScorer(scorer, **distribute_folder(storage, source, scratch))
+
+
+def distribute_folder(storage: RunStorage, source: Path, scratch: Path) -> dict[str, MappedArray]:
+    """Hand the arrays of a folder to the executors, by name."""
+    scratch.mkdir(exist_ok=True)
+    # Copies, because what is handed out gets a name of its own, and the folder may be the run's.
+    copies = [Path(shutil.copy(path, scratch)) for path in sorted(source.glob("*.npy"))]
+    return {path.stem: distribute_array(storage.spark, path) for path in copies}
 
 
 def search_neighbors(storage: RunStorage, settings: Settings, hold_out: bool) -> BlockMap:
@@ -236,10 +266,8 @@ def _item_weight_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tu
 
 def distribute_item_weights(storage: RunStorage, fit: Fit, model: str) -> ItemWeights:
     """Hand the weights of items by items, and positions both ways, to the executors."""
-    scratch = storage.scratch / f"{fit}-{model}"
-    # A copy, because what is handed out gets a name of its own, and the folder may be the run's.
-    shutil.copytree(storage.download(f"{fit}-{model}", storage.scratch), scratch, dirs_exist_ok=True)
-    return ItemWeights(*(distribute_array(storage.spark, scratch / f"{name}.npy") for name in ItemWeights._fields))
+    source = storage.download(f"{fit}-{model}", storage.scratch)
+    return ItemWeights(**distribute_folder(storage, source, storage.scratch / f"{fit}-{model}"))
 
 
 def load_content(storage: RunStorage) -> NDArray[np.float32]:

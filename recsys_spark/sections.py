@@ -208,6 +208,23 @@ class RecommendSettings(Section):
     )
 
 
+class PopularitySettings(Section):
+    """What is popular: the lists of users of whom nothing else is known, and what other lists are measured beside."""
+
+    segment: str | None = Field(
+        None,
+        description="Attribute of `[users]`, such as a country: users of whom nothing else is known get what is "
+        "popular with those who share it.",
+    )
+    min_segment_users: int = Field(
+        100, ge=1, description="Fewest users with interactions in a segment; those of smaller ones get the list of all."
+    )
+    max_segments: int = Field(1_000, ge=1, description="Most segments, the largest first.")
+    half_life_days: float | None = Field(
+        None, gt=0, description="Age in days at which an interaction counts half; none means no decay."
+    )
+
+
 class SimilarSettings(Section):
     """Lists of similar users and items by embedding distance."""
 

@@ -250,8 +250,8 @@ RECOMMENDATIONS = Table(
         Column(
             "tier",
             STRING,
-            "Where the list comes from: `embedding`, `neighbors`, `content`, `ease`, `graph_filter`, `hybrid` or "
-            "`popularity`.",
+            "Where the list comes from: `embedding`, `neighbors`, `content`, `ease`, `graph_filter`, `hybrid`, "
+            "`ranker`, `segment_popularity` (what is popular in the user's segment) or `popularity`.",
         ),
     ),
     key=("user_id",),

@@ -214,6 +214,10 @@ def test_wrong_overrides_are_named(written: Written, override: str, message: str
             "feedback.half_life_days needs events.columns.timestamp",
         ),
         (
+            "[feedback]\nkind = 'implicit'\n[popularity]\nhalf_life_days = 3\n[evaluate]\nsplit = 'random'\n",
+            "popularity.half_life_days needs events.columns.timestamp",
+        ),
+        (
             "[feedback]\nkind = 'implicit'\nduplicates = 'last'\n[evaluate]\nsplit = 'random'\n",
             "feedback.duplicates = 'last' needs events.columns.timestamp",
         ),
@@ -270,6 +274,15 @@ def test_the_settings_files_that_ship_are_valid(name: str, monkeypatch: pytest.M
     for variable in {part.split("}")[0] for part in path.read_text().split("${")[1:]}:
         monkeypatch.setenv(variable, "/somewhere")
     assert isinstance(load_settings(path), Settings)
+
+
+def test_a_segment_must_be_an_attribute_of_users(written: Written) -> None:
+    with pytest.raises(SettingsError, match=r"popularity.segment 'land' is not among users.attributes, \[\]"):
+        load_settings(written(), ["popularity.segment=land"])
+    users = '[users]\npath = "u"\nid = "name"\nattributes = { country = "land" }\n'
+    with pytest.raises(SettingsError, match=r"segment 'land' is not among users.attributes, \['country'\]"):
+        load_settings(written(users), ["popularity.segment=land"])
+    assert load_settings(written(users), ["popularity.segment=country"]).popularity.min_segment_users == 100
 
 
 def test_features_must_be_attributes_of_items(written: Written) -> None:

@@ -51,13 +51,39 @@ def test_a_learned_similarity_is_planned_when_it_takes_more_than_the_model() -> 
     plans = plan_night(chosen, Workload(40_000, 1_000, 4_000_000), SPEEDS, cores=2)
     of_users, of_a_batch = 40_000 * (60 * 100 + 40 * 200 + 8 * 64), 256 * 200 * (8 * 100 + 4 * 64)
     assert plan_of("train", plans).driver_bytes == of_users + of_a_batch + 12 * 64 * 1_000
-    assert plan_of("recommend", plans).disk_bytes == 1_000 * (67 * 4 + 8) + 4 * 64 * 40_000
+    rows = 8 * 4_000_000 + 8 * 40_000
+    assert plan_of("recommend", plans).disk_bytes == 1_000 * (67 * 4 + 8) + 4 * 64 * 40_000 + rows
+
+
+def test_segments_are_planned_as_many_as_there_can_be() -> None:
+    users = {"path": "x", "id": "u", "attributes": {"country": "c"}}
+    chosen = settings(users=users, popularity={"segment": "country", "min_segment_users": 200})
+    plans = plan_night(chosen, Workload(40_000, 20_000, 400_000), SPEEDS, cores=2)
+    assert plan_of("train", plans).disk_bytes == 28 * 400_000 + 8 * 200 * 20_000
+    assert plan_of("recommend", plans).disk_bytes == 20_000 * (67 * 4 + 8) + 8 * 400_000 + 4 * 40_000
+    plans = plan_night(chosen, Workload(1_000_000, 100, 400_000), SPEEDS, cores=2)
+    assert plan_of("recommend", plans).disk_bytes == 100 * (67 * 4 + 8) + 8 * 1_000 * 100 + 4 * 1_000_000
 
 
 def test_weights_of_items_are_planned_by_their_square() -> None:
     plans = plan_night(settings(recommend={"model": "ease"}), Workload(1_000, 20_000, 100_000), SPEEDS, cores=2)
     assert plan_of("train", plans).driver_bytes == 16 * 20_000**2 + 8 * 100_000
     assert plan_of("recommend", plans).disk_bytes == 20_000 * (67 * 4 + 8) + 4 * 20_000**2
+
+
+def test_a_blend_is_planned_by_its_components() -> None:
+    names = ["embedding", "session_embedding", "popularity", "neighbors", "ease", "session_ease", "graph_filter"]
+    chosen = settings(recommend={"model": "hybrid"}, hybrid={"components": names, "validation_users": 1_000})
+    plans = plan_night(chosen, Workload(1_000, 20_000, 100_000), SPEEDS, cores=2)
+    assert [plan.step for plan in plans][:4] == ["neighbors", "train", "blend", "recommend"]
+    columns, pairs, weights = 20_000 * (66 * 4 + 8), 8 * 100_000 + 8 * 1_000, 2 * 4 * 20_000**2
+    assert plan_of("recommend", plans).disk_bytes == columns + pairs + weights + 4 * 20_000 * 65
+    assert plan_of("blend", plans).driver_bytes == 20_000 * 66 * 4 + 1_000 * 100 * 7 * (20 + 12 * 7)
+    ranked = settings(ranker={"enabled": True}, recommend={"model": "hybrid"}, hybrid={"components": names})
+    plain = settings(recommend={"model": "hybrid"}, hybrid={"components": names})
+    more, less = (plan_night(each, Workload(1_000, 20_000, 100_000), SPEEDS, cores=2) for each in (ranked, plain))
+    held = plan_of("recommend", more).worker_bytes - plan_of("recommend", less).worker_bytes
+    assert held == 4 * 64 * 100 * 7 * (2 * 7 + 16)
 
 
 def test_lists_that_are_reranked_are_planned_by_their_candidates() -> None:

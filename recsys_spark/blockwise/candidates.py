@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from recsys_spark.blockwise.blocks import TRAIN, VALIDATION, items_in_splits, lists_of, user_positions
 from recsys_spark.blockwise.hybrid import BlockBlend, HybridScorer
 from recsys_spark.blockwise.plan import Block, BlockMap, Blocks
+from recsys_spark.blockwise.ranking import union_of_best
 from recsys_spark.kernels.csr import IndexLists
 from recsys_spark.tables import BLEND_CANDIDATES
 
@@ -60,9 +61,5 @@ def _candidates(
         nothing = IndexLists(np.zeros(1, np.int64), np.zeros(0, np.int32))
         return nothing, np.zeros((0, len(scorer.components)), np.float32)
     blend, excluded = BlockBlend(scorer, block), items_in_splits(block, (TRAIN,)).take_rows(users)
-    found = np.concatenate([best.indices for best in blend.alone(users, excluded, n_best)], axis=1)
-    owners = np.repeat(np.arange(len(users)), found.shape[1])
-    keys = np.unique((owners << 32 | found.ravel())[found.ravel() >= 0])
-    counts = np.bincount(keys >> 32, minlength=len(users))
-    lists = IndexLists(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), (keys & 0xFFFFFFFF).astype(np.int32))
+    lists = union_of_best(blend.alone(users, excluded, n_best), len(users))
     return lists, blend.pairs(users, lists)

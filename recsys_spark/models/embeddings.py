@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,8 +111,8 @@ def untrained_embeddings(n_users: int, embedding_dim: int, item_counts: NDArray[
     )
 
 
-def popularity_scores(item_counts: NDArray[np.int64]) -> Floats:
+def popularity_scores(item_counts: NDArray[Any]) -> Floats:
     """log(1 + count) / log(1 + largest count), (n,) between 0 and 1: the order of the counts, on a readable scale."""
-    largest = max(int(item_counts.max(initial=0)), 1)
-    scores: Floats = (np.log1p(item_counts) / np.log1p(largest)).astype(np.float32)
+    largest = item_counts.max(initial=0)
+    scores: Floats = (np.log1p(item_counts) / np.log1p(largest if largest > 0 else 1)).astype(np.float32)
     return scores

@@ -6,8 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import log_softmax
 
-from recsys_spark.kernels import stacking
-from recsys_spark.kernels.stacking import CandidateLists, learn_weights, list_ndcgs
+from recsys_spark.kernels.stacking import (
+    LEAST_LISTS,
+    CandidateLists,
+    cross_fitted_ndcgs,
+    learn_weights,
+    list_ndcgs,
+    tune_weights,
+    weights_by_segment,
+)
 
 
 def random_lists(seed: int, n_lists: int, n_components: int, signal: float = 1.0) -> CandidateLists:
@@ -88,4 +95,30 @@ def test_lists_can_be_chosen() -> None:
     some = lists.some(np.array([True, False, False, True, False, True]))
     np.testing.assert_array_equal(some.n_relevant, lists.n_relevant[[0, 3, 5]])
     np.testing.assert_array_equal(some.scores[some.indptr[1] : some.indptr[2]], lists.scores[slice(*lists.indptr[3:5])])
-    assert stacking.PRIOR_USERS > 0
+
+
+def test_tuning_raises_the_ndcg_and_keeps_the_scale_likely() -> None:
+    lists = random_lists(7, 300, 3)
+    start = np.array([0.2, 1.0, 0.0])
+    tuned = tune_weights(lists, start, 3)
+    means = [list_ndcgs(lists, lists.scores @ weights, 3).mean() for weights in (start, tuned)]
+    assert means[1] > means[0] + 0.05
+    assert loss_of(lists, tuned) <= min(loss_of(lists, tuned * scale) for scale in (0.8, 1.25))
+
+
+def test_segments_have_weights_of_their_own_where_they_are_large() -> None:
+    first, second = (random_lists(seed, LEAST_LISTS, 2) for seed in (1, 2))
+    turned = first.scores[:, ::-1]  # the second component is the one that tells, in the first segment
+    lists = CandidateLists(
+        np.concatenate([first.indptr, first.indptr[-1] + second.indptr[1:]]),
+        np.concatenate([turned, second.scores]),
+        np.concatenate([first.is_relevant, second.is_relevant]),
+        np.concatenate([first.n_relevant, second.n_relevant]),
+    )
+    numbers = np.repeat([0, 1], LEAST_LISTS)
+    weights = weights_by_segment(lists, numbers, 3, 5)
+    assert weights[0, 1] > 2 * weights[0, 0]
+    assert weights[1, 0] > 2 * weights[1, 1]
+    np.testing.assert_array_equal(weights[2], tune_weights(lists, learn_weights(lists), 5))
+    crossed = cross_fitted_ndcgs(lists, numbers, 3, 5)
+    assert crossed.mean() > cross_fitted_ndcgs(lists, np.zeros_like(numbers), 1, 5).mean() + 0.02

@@ -212,6 +212,7 @@ def test_the_manifest_tells_the_weights_and_what_the_blend_gains(hybrid: Workspa
     assert facts["users"] == len(hybrid.rows("blend_candidates"))
     assert facts["gain"] == pytest.approx(facts["blend_ndcg"] - max(facts["ndcgs"]), abs=1e-5)
     assert facts["is_blended"] == (facts["gain"] > 0)
+    assert facts["ndcg_at"] == TOP_K
 
 
 def test_lists_are_of_the_users_half_and_an_unseen_user_gets_the_popular_ones(hybrid: Workspace) -> None:
