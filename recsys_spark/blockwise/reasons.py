@@ -30,10 +30,10 @@ from recsys_spark.kernels.least_squares import WholeDataLoss
 from recsys_spark.kernels.reasons import Terms, largest_products, largest_weights, no_terms
 from recsys_spark.kernels.vote_reasons import largest_votes
 
-KINDS = ("unexplained", "because_items", "because_users", "new_item_content", "popular")
+KINDS = ("unexplained", "because_items", "because_users", "new_item_content", "popular", "popular_in_segment")
 """Kinds of reasons, by number."""
 
-UNEXPLAINED, BECAUSE_ITEMS, BECAUSE_USERS, NEW_ITEM_CONTENT, POPULAR = range(len(KINDS))
+UNEXPLAINED, BECAUSE_ITEMS, BECAUSE_USERS, NEW_ITEM_CONTENT, POPULAR, POPULAR_IN_SEGMENT = range(len(KINDS))
 
 Listed = NDArray[Any]
 """Item positions of the lists of a block, (users, k); -1 is padding, and what is not asked for."""

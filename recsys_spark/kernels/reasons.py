@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from recsys_spark.kernels.csr import CsrRows, IndexLists, require_valid_columns
 from recsys_spark.kernels.jit import Real, Whole, compiled, kernel_input
 from recsys_spark.kernels.neighbor_scoring import Ragged
-from recsys_spark.kernels.simd import prefetch
+from recsys_spark.kernels.simd import dot, prefetch
 
 CHUNK_ENTRIES = 256  # of a row at once
 CHUNK_ITEMS = 1024  # of a list at once
@@ -79,6 +79,26 @@ def ragged(rows: CsrRows) -> Ragged:
     return Ragged(
         kernel_input(rows.indptr, np.int64), kernel_input(rows.indices, np.int32), kernel_input(rows.values, np.float32)
     )
+
+
+def listed_products(queries: Floats, vectors: Floats, listed: NDArray[Any], first: int = 0) -> Floats:
+    """Products of queries (q, d) with columns `first` to `first + d` of listed vectors, (q, k) float32; 0 for padding.
+
+    `listed`, (q, k), holds rows of `vectors`, -1 being padding.
+    """
+    found = np.zeros(listed.shape, np.float32)
+    arrays = kernel_input(queries, np.float32), kernel_input(vectors, np.float32), kernel_input(listed, np.int64)
+    _listed_products(*arrays, first, found)
+    return found
+
+
+@compiled
+def _listed_products(queries: Floats, vectors: Floats, listed: NDArray[np.int64], first: Whole, found: Floats) -> None:
+    for query in range(listed.shape[0]):
+        for place in range(listed.shape[1]):
+            if listed[query, place] >= 0:
+                part = vectors[listed[query, place], first : first + queries.shape[1]]
+                found[query, place] = np.float32(dot(queries[query], part))
 
 
 def require_lists(rows: IndexLists, n_columns: int, listed: NDArray[Any], n_items: int) -> None:
