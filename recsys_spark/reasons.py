@@ -59,7 +59,7 @@ def load_reasons(storage: RunStorage, settings: Settings, scorer: Scorer) -> Lis
         folder = storage.fetch(USERS, storage.scratch)
         users = distribute_ids(storage.spark, folder, "user", storage.scratch / "reasons")
     kinds, models = (_share_strings(storage, *each) for each in (("kinds", KINDS), ("models", named_models(explainer))))
-    return ListReasons(explainer, kinds, models, users)
+    return ListReasons(explainer, kinds, models, settings.uses_neighbors, users)
 
 
 def _explainer(storage: RunStorage, settings: Settings, scorer: Scorer) -> Explainer:

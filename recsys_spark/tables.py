@@ -249,7 +249,7 @@ REASON_COLUMNS = (
     Column(
         "reason_models",
         _STRINGS,
-        "The model whose score of the item is explained: of a blend the component that adds most, else the tier.",
+        "Of a blend the component that adds most to the item's score: the one that is explained. Null without a blend.",
         nullable=True,
     ),
     Column(
@@ -273,7 +273,8 @@ REASON_COLUMNS = (
     Column(
         "neighbor_counts",
         ArrayType(INTEGER, False),
-        "For each item how many of the user's neighbors have it; 0 where the reason is another.",
+        "For each item how many of the user's neighbors have it, 0 where the reason is another; null where lists are made "
+        "without neighbors.",
         nullable=True,
     ),
     Column(

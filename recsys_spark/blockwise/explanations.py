@@ -30,7 +30,7 @@ from recsys_spark.blockwise.reasons import (
 )
 from recsys_spark.blockwise.scorers import Scored
 from recsys_spark.kernels.csr import IndexLists
-from recsys_spark.kernels.reasons import Terms, listed_products, no_terms
+from recsys_spark.kernels.reasons import Terms, listed_products, named_terms, no_terms
 from recsys_spark.kernels.topk import TopK
 from recsys_spark.tables import REASON_COLUMNS
 
@@ -112,7 +112,8 @@ class BlendedModels:
     def __call__(self, block: Block, scored: Scored, listed: Listed) -> Explained:
         """As in `Explainer`."""
         assert scored.moments is not None  # noqa: S101 - a blend always gives them
-        factors = self.blend.weights.of(self.blend.history(block)) * scored.moments.inverses
+        weights = self.blend.weights.of(self.blend.history(block))
+        factors = weights * scored.moments.inverses
         places, known = self.blend.items.places.load(), {}
         parts = np.zeros((*listed.shape, len(self.sources)), np.float32)
         for number, component in enumerate(self.blend.components):
@@ -124,7 +125,8 @@ class BlendedModels:
                 raw = known[number].terms.sums - scored.moments.means[:, [number]]
                 is_known = _flags(component.profile.positions, len(places))[listed]
                 parts[:, :, number] = np.where(is_known, factors[:, [number]] * raw, 0.0)
-        leading = parts.argmax(axis=2).astype(np.int32)
+        counting = np.where((weights > 0)[:, None, :], parts, -np.inf)
+        leading = counting.argmax(axis=2).astype(np.int32)
         return self._of_leading(block, listed, leading, factors, known)
 
     def _products(
@@ -161,12 +163,13 @@ class BlendedModels:
 class ListReasons:
     """Reasons of the lists of a block; `kinds` and `models` name those of `KINDS` and of `reason_models`.
 
-    Neighbors are named where there are `user_ids`, of all users.
+    Neighbors are counted where `has_neighbors`, and named where there are `user_ids`, of all users.
     """
 
     explainer: Explainer
     kinds: MappedStrings
     models: MappedStrings
+    has_neighbors: bool = False
     user_ids: MappedStrings | None = None
 
     @property
@@ -174,10 +177,15 @@ class ListReasons:
         """Those of the explainer."""
         return self.explainer.columns
 
+    @property
+    def _has_models(self) -> bool:
+        return len(self.explainer.models) > 1
+
     def names(self, item_ids: MappedStrings) -> Names:
         """What the positions in the columns stand for."""
-        users = {} if self.user_ids is None else {"because_user_ids": self.user_ids}
-        return {"reasons": self.kinds, "reason_models": self.models, "because_item_ids": item_ids, **users}
+        names = {"reasons": self.kinds, "because_item_ids": item_ids}
+        names |= {"reason_models": self.models} if self._has_models else {}
+        return names | ({} if self.user_ids is None else {"because_user_ids": self.user_ids})
 
     def of(self, block: Block, scored: Scored) -> list[pa.Array]:
         """The columns of reasons, one row a user."""
@@ -187,7 +195,31 @@ class ListReasons:
         for number, (tier, kind) in enumerate(FALLBACKS.items(), start=len(self.explainer.models)):
             users = scored.tiers == tier
             found.kinds[users], found.models[users] = kind, number
-        return _columns(found, scored.best, self.user_ids is not None)
+        columns = self._columns(_flattened(found, scored.best), scored.best)
+        nulls = no_reasons(len(listed))
+        return [columns.get(column.name, null) for column, null in zip(REASON_COLUMNS, nulls, strict=True)]
+
+    def _columns(self, found: Explained, best: TopK) -> dict[str, pa.Array]:
+        """Those that say something, of items without the padding of their lists."""
+        items = IndexLists(_starts((best.indices >= 0).sum(axis=1)), found.models)
+        is_vote, terms = found.kinds == BECAUSE_USERS, found.terms
+        own, contributions = named_terms(terms.columns, terms.values, ~is_vote)
+        columns = {
+            "reasons": lists_of(items, pa.array(found.kinds.astype(np.int32))),
+            "because_item_ids": _nested(items, own, own.indices),
+            "contributions": _nested(items, own, contributions),
+            "residuals": lists_of(items, pa.array(best.scores[best.indices >= 0] - terms.sums)),
+        }
+        if self._has_models:
+            columns["reason_models"] = lists_of(items, pa.array(found.models))
+        if self.has_neighbors:
+            columns["neighbor_counts"] = lists_of(items, pa.array(np.where(is_vote, terms.counts, 0).astype(np.int32)))
+        if self.user_ids is not None:
+            users, _ = named_terms(terms.columns, terms.values, is_vote)
+            columns["because_user_ids"] = _nested(items, users, users.indices)
+            both, contributions = named_terms(terms.columns, terms.values, np.ones_like(is_vote))
+            columns["contributions"] = _nested(items, both, contributions)
+        return columns
 
 
 def named_models(explainer: Explainer) -> tuple[str, ...]:
@@ -200,32 +232,20 @@ def no_reasons(n_users: int) -> list[pa.Array]:
     return [pa.nulls(n_users, to_arrow_type(column.type)) for column in REASON_COLUMNS]
 
 
-def _columns(found: Explained, best: TopK, has_users: bool) -> list[pa.Array]:
+def _flattened(found: Explained, best: TopK) -> Explained:
+    """Without the padding of the lists, one list after the other; views where there is none."""
     is_item = best.indices >= 0
-    items = IndexLists(_starts(is_item.sum(axis=1)), np.zeros(int(is_item.sum()), np.uint8))
-    kinds, models, terms = (
-        found.kinds[is_item],
-        found.models[is_item],
-        Terms._make(part[is_item] for part in found.terms),
-    )
-    is_vote, is_named = (kinds == BECAUSE_USERS)[:, None], terms.columns >= 0
-    is_shown = is_named if has_users else is_named & ~is_vote
-    users = _nested(items, is_named & is_vote, terms.columns) if has_users else no_reasons(best.indices.shape[0])[3]
-    return [
-        lists_of(items, pa.array(kinds.astype(np.int32))),
-        lists_of(items, pa.array(models)),
-        _nested(items, is_named & ~is_vote, terms.columns),
-        users,
-        _nested(items, is_shown, terms.values),
-        lists_of(items, pa.array(np.where(is_vote[:, 0], terms.counts, 0).astype(np.int32))),
-        lists_of(items, pa.array(best.scores[is_item] - terms.sums)),
-    ]
+
+    def flat(array: NDArray[Any]) -> NDArray[Any]:
+        return array.reshape(-1, *array.shape[2:]) if is_full else array[is_item]
+
+    is_full = bool(is_item.all())
+    return Explained(flat(found.kinds), flat(found.models), Terms._make(flat(part) for part in found.terms))
 
 
-def _nested(items: IndexLists, is_there: NDArray[np.bool_], values: NDArray[Any]) -> pa.ListArray:
-    """For each item of each list those values, (items, most), that are there."""
-    inner = IndexLists(_starts(is_there.sum(axis=1)), values[is_there])
-    return lists_of(items, lists_of(inner, pa.array(inner.indices)))
+def _nested(items: IndexLists, inner: IndexLists, values: NDArray[Any]) -> pa.ListArray:
+    """For each item of each list its own list of values."""
+    return lists_of(items, lists_of(inner, pa.array(values)))
 
 
 def _starts(lengths: NDArray[Any]) -> NDArray[np.int64]:

@@ -14,6 +14,7 @@ from recsys_spark.kernels.neighbor_scoring import Ragged
 from recsys_spark.kernels.simd import dot, prefetch
 
 CHUNK_ENTRIES = 256  # of a row at once
+MOST_CONSIDERED = 50  # entries of a row
 CHUNK_ITEMS = 1024  # of a list at once
 AHEAD = 8  # vectors that are asked for before they are read: they lie anywhere
 
@@ -40,13 +41,21 @@ def no_terms(shape: tuple[int, int], most: int) -> Terms:
 
 
 def largest_products(
-    rows: CsrRows, scales: Floats, lefts: Floats, rights: Floats, listed: NDArray[Any], most: int
+    rows: CsrRows,
+    scales: Floats,
+    lefts: Floats,
+    rights: Floats,
+    listed: NDArray[Any],
+    most: int,
+    considered: int = MOST_CONSIDERED,
 ) -> Terms:
     """The largest terms f_j sum_d scales[r, d] lefts[j, d] rights[i, d] of the items i that are listed for row r.
 
     The values of `rows` are the factors f_j, its columns rows of `lefts`, (n, d); `listed`, (rows, k), holds rows of
-    `rights`, (m, d), -1 being padding; `scales` is (rows, d). A row's bits depend on the row, its scales, its list and
-    the vectors. Memory: the terms, and 4 (256 + 1,024) d + 2^20 bytes.
+    `rights`, (m, d), -1 being padding; `scales` is (rows, d). Of longer rows only those `considered` entries are looked
+    at whose terms add up to most over the list, or over 1,024 of its items; sums are of all entries. A row's bits
+    depend on the row, its scales, its list and the vectors. Memory: the terms, 4 bytes an entry of the longest row,
+    and 4 (considered + 1,024) (d + considered) bytes.
 
     Raises:
         ValueError: shapes that do not match, columns or listed items that are out of range.
@@ -56,8 +65,8 @@ def largest_products(
         raise ValueError(f"vectors {lefts.shape} and {rights.shape}, and scales {scales.shape}, do not match")
     terms = no_terms((listed.shape[0], listed.shape[1]), most)
     factors, left, right = (kernel_input(array, np.float32) for array in (scales, lefts, rights))
-    room = _room(most, listed.shape[1])
-    _largest_products(ragged(rows), factors, left, right, kernel_input(listed, np.int64), room, terms)
+    room, entries = _room(most, listed.shape[1]), _entries(rows, considered, lefts.shape[1])
+    _largest_products(ragged(rows), factors, left, right, kernel_input(listed, np.int64), room, entries, terms)
     return terms
 
 
@@ -79,6 +88,36 @@ def ragged(rows: CsrRows) -> Ragged:
     return Ragged(
         kernel_input(rows.indptr, np.int64), kernel_input(rows.indices, np.int32), kernel_input(rows.values, np.float32)
     )
+
+
+def named_terms(columns: NDArray[np.int32], values: Floats, is_wanted: NDArray[np.bool_]) -> tuple[IndexLists, Floats]:
+    """The columns of the terms, (n, most), that are there of the wanted ones, (n,), a list each, and their values."""
+    indptr = np.zeros(len(columns) + 1, np.int64)
+    found, kept = np.empty(columns.size, np.int32), np.empty(columns.size, np.float32)
+    arrays = kernel_input(columns, np.int32), kernel_input(values, np.float32), kernel_input(is_wanted, np.bool_)
+    n_found = _name_terms(*arrays, indptr, found, kept)
+    return IndexLists(indptr, found[:n_found]), kept[:n_found]
+
+
+@compiled
+def _name_terms(
+    columns: NDArray[np.int32],
+    values: Floats,
+    is_wanted: NDArray[np.bool_],
+    indptr: NDArray[np.int64],
+    found: NDArray[np.int32],
+    kept: Floats,
+) -> int:
+    n_found = 0
+    for item in range(columns.shape[0]):
+        if is_wanted[item]:
+            for place in range(columns.shape[1]):
+                if columns[item, place] < 0:
+                    break
+                found[n_found], kept[n_found] = columns[item, place], values[item, place]
+                n_found += 1
+        indptr[item + 1] = n_found
+    return n_found
 
 
 def listed_products(queries: Floats, vectors: Floats, listed: NDArray[Any], first: int = 0) -> Floats:
@@ -129,28 +168,105 @@ def _room(most: int, k: int) -> _Room:
     )
 
 
+class _Entries(NamedTuple):
+    """The scaled vectors of the entries of a row that are looked at, their columns, and the sum of all of the row.
+
+    `shares`: what each entry adds to a whole list.
+    """
+
+    vectors: Floats
+    columns: NDArray[np.int32]
+    total: Floats
+    shares: Floats
+
+
+def _entries(rows: CsrRows, considered: int, dims: int) -> _Entries:
+    longest = int(np.diff(rows.indptr).max(initial=0))
+    held = max(1, min(considered, longest))
+    return _Entries(
+        np.empty((held, dims), np.float32),
+        np.empty(held, np.int32),
+        np.empty(dims, np.float32),
+        np.empty(longest, np.float32),
+    )
+
+
 @compiled
 def _largest_products(
-    rows: Ragged, scales: Floats, lefts: Floats, rights: Floats, listed: NDArray[np.int64], room: _Room, terms: Terms
+    rows: Ragged,
+    scales: Floats,
+    lefts: Floats,
+    rights: Floats,
+    listed: NDArray[np.int64],
+    room: _Room,
+    entries: _Entries,
+    terms: Terms,
 ) -> None:
-    dims, width = scales.shape[1], room.added.size
-    entries, total = np.empty((CHUNK_ENTRIES, dims), np.float32), np.empty(dims, np.float32)
-    gathered, of_entries = np.empty(dims * width, np.float32), np.empty(CHUNK_ENTRIES * width, np.float32)
+    (considered, dims), width = entries.vectors.shape, room.added.size
+    gathered, of_entries = np.empty(dims * width, np.float32), np.empty(considered * width, np.float32)
+    ones = np.ones(width, np.float32)
     for row in range(listed.shape[0]):
         for first in range(0, listed.shape[1], CHUNK_ITEMS):
             chunk = listed[row, first : first + CHUNK_ITEMS]
             items = gathered[: dims * chunk.size].reshape(dims, chunk.size)
             _gather_items(chunk, rights, items)
-            total[:] = 0.0
             _clear(room)
-            for start in range(rows.indptr[row], rows.indptr[row + 1], CHUNK_ENTRIES):
-                end = min(start + CHUNK_ENTRIES, rows.indptr[row + 1])
-                _gather_entries(rows, start, end, lefts, scales[row], entries, total)
-                products = of_entries[: (end - start) * chunk.size].reshape(end - start, chunk.size)
-                np.dot(entries[: end - start], items, products)
-                _keep(products, rows.indices[start:end], room)
-            _add_up(total, items, room.added)
-            _report(room, chunk, rows.indptr[row + 1] - rows.indptr[row], row, first, terms)
+            entries.total[:] = 0.0
+            start, end = rows.indptr[row], rows.indptr[row + 1]
+            n_held = end - start
+            if n_held <= considered:
+                _hold_all(rows, start, end, lefts, scales[row], entries.vectors, entries.total)
+                entries.columns[:n_held] = rows.indices[start:end]
+            else:
+                whole = np.dot(items, ones[: chunk.size]) * scales[row]
+                n_held = _hold_largest(rows, start, end, lefts, scales[row], whole, entries)
+            products = of_entries[: n_held * chunk.size].reshape(n_held, chunk.size)
+            np.dot(entries.vectors[:n_held], items, products)
+            _keep(products, entries.columns[:n_held], room)
+            _add_up(entries.total, items, room.added)
+            _report(room, chunk, end - start, row, first, terms)
+
+
+@compiled
+def _hold_all(
+    rows: Ragged, start: Whole, end: Whole, lefts: Floats, scales: Floats, vectors: Floats, total: Floats
+) -> None:
+    """Fill in the scaled vectors of some entries times their factors, and add them up."""
+    for place in range(end - start):
+        if start + place + AHEAD < end:
+            prefetch(lefts[rows.indices[start + place + AHEAD]])
+        column, factor = rows.indices[start + place], rows.values[start + place]
+        for dimension in range(total.size):
+            vectors[place, dimension] = factor * scales[dimension] * lefts[column, dimension]
+            total[dimension] += vectors[place, dimension]
+
+
+@compiled
+def _hold_largest(
+    rows: Ragged, start: Whole, end: Whole, lefts: Floats, scales: Floats, whole: Floats, entries: _Entries
+) -> int:
+    """The same of the entries that add most to the whole list, ties by the smaller column; gives how many there are."""
+    shares, considered = entries.shares[: end - start], entries.columns.size
+    for entry in range(start, end):
+        if entry + AHEAD < end:
+            prefetch(lefts[rows.indices[entry + AHEAD]])
+        shares[entry - start] = rows.values[entry] * np.float32(dot(lefts[rows.indices[entry]], whole))
+        for dimension in range(scales.size):
+            entries.total[dimension] += rows.values[entry] * scales[dimension] * lefts[rows.indices[entry], dimension]
+    least = np.partition(shares, shares.size - considered)[shares.size - considered]
+    ties, place = considered, 0
+    for share in shares:
+        ties -= share > least
+    for entry in range(start, end):
+        share = shares[entry - start]
+        if share > least or (share == least and ties > 0):
+            ties -= share == least
+            column, factor = rows.indices[entry], rows.values[entry]
+            entries.columns[place] = column
+            for dimension in range(scales.size):
+                entries.vectors[place, dimension] = factor * scales[dimension] * lefts[column, dimension]
+            place += 1
+    return place
 
 
 @compiled
@@ -221,20 +337,6 @@ def _gather_items(listed: NDArray[np.int64], rights: Floats, items: Floats) -> N
         item = listed[place]
         for dimension in range(items.shape[0]):
             items[dimension, place] = rights[item, dimension] if item >= 0 else 0.0
-
-
-@compiled
-def _gather_entries(
-    rows: Ragged, start: Whole, end: Whole, lefts: Floats, scales: Floats, entries: Floats, total: Floats
-) -> None:
-    """Fill in the scaled vectors of some entries times their factors, and add them up."""
-    for place in range(end - start):
-        if start + place + AHEAD < end:
-            prefetch(lefts[rows.indices[start + place + AHEAD]])
-        column, factor = rows.indices[start + place], rows.values[start + place]
-        for dimension in range(total.size):
-            entries[place, dimension] = factor * scales[dimension] * lefts[column, dimension]
-            total[dimension] += entries[place, dimension]
 
 
 @compiled
