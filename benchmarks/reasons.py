@@ -2,7 +2,6 @@
 
 `cost`: a block of 1,024 users through scoring, and the same with reasons for each of the k items, in turns; once up to
 the rows in memory and once written as Parquet. Processor time of one core, so that others on the machine count less.
-`users` are drawn for the vectors of the items, and lists by neighbors from rows with the same popular items.
 `quality`: how often the item named first is the one without which the score would fall most: the vector of the user is
 solved for anew without each of his items, which takes longer than all else and is what the terms stand for.
 """
@@ -42,12 +41,12 @@ from recsys_spark.blockwise.scorers import (
     Scorer,
 )
 from recsys_spark.blockwise.user_rows import ItemRange, RowShard
-from recsys_spark.kernels.attribution import least_squares_attribution
+from recsys_spark.kernels.attribution import even_attribution, least_squares_attribution
 from recsys_spark.kernels.bounds import bounds_of_any_order
 from recsys_spark.kernels.csr import CsrRows, IndexLists, joined_rows
 from recsys_spark.kernels.layout import EXTRA_COLUMNS
 from recsys_spark.kernels.least_squares import WholeDataLoss, fixed_side
-from recsys_spark.kernels.reasons import largest_products
+from recsys_spark.kernels.reasons import MOST_CONSIDERED, largest_products
 from recsys_spark.kernels.scoring import score_top_k
 from recsys_spark.model_sections import ModelSettings
 from recsys_spark.models.training import fit_embeddings
@@ -217,19 +216,28 @@ def measure_quality(users: int = 400, k: int = 20) -> None:
     vectors, items = fit.embeddings.scoring_vectors()
     best = score_top_k(vectors[:users], items, IndexLists(rows.indptr, rows.indices), k)
     turned = fit.embeddings.user_vectors[:users] @ fixed.axes
-    found = least_squares_attribution(rows, turned, fixed.turned, fixed.diagonal, loss, pairs.n_items)
-    terms = largest_products(found.rows, found.scales, fixed.turned, fixed.turned, best.indices, 1)
-    left = np.abs(best.scores - terms.sums) / np.abs(best.scores)
-    agreed = {"terms": [], "terms_of_hu_et_al": []}
+    shared = rows, turned, fixed.turned, fixed.diagonal
+    attributions = {
+        "all_items": (least_squares_attribution(*shared, loss, pairs.n_items), pairs.n_items),
+        "most_of_a_list": (least_squares_attribution(*shared, loss, pairs.n_items), MOST_CONSIDERED),
+        "as_if_free": (even_attribution(*shared, pairs.n_items), pairs.n_items),
+    }
+    terms = {
+        name: largest_products(found.rows, found.scales, fixed.turned, fixed.turned, best.indices, 1, considered)
+        for name, (found, considered) in attributions.items()
+    }
+    agreed: dict[str, list[Any]] = {name: [] for name in (*terms, "of_hu_et_al")}
     for user in range(users):
         own = rows.indices[rows.indptr[user] : rows.indptr[user + 1]]
         without, of_paper = leave_one_out(own, best.indices[user], fixed, loss, pairs.n_items)
         most = own[without.argmax(axis=0)]
-        agreed["terms"].append(terms.columns[user, :, 0] == most)
-        agreed["terms_of_hu_et_al"].append(own[of_paper.argmax(axis=0)] == most)
+        for name, each in terms.items():
+            agreed[name].append(each.columns[user, :, 0] == most)
+        agreed["of_hu_et_al"].append(own[of_paper.argmax(axis=0)] == most)
+    left = {name: np.abs(best.scores - each.sums) / np.abs(best.scores) for name, each in terms.items()}
     line = {"benchmark": "reasons", "case": "quality", "dataset": "ml-100k", "users": users, "k": k,
             "same_item_first": {name: round(float(np.mean(each)), 3) for name, each in agreed.items()},
-            "median_share_left": round(float(np.median(left)), 4)}  # fmt: skip
+            "median_share_left": {name: round(float(np.median(each)), 4) for name, each in left.items()}}  # fmt: skip
     print(json.dumps(save("reasons", line)), flush=True)
 
 

@@ -273,8 +273,7 @@ REASON_COLUMNS = (
     Column(
         "neighbor_counts",
         ArrayType(INTEGER, False),
-        "For each item how many of the user's neighbors have it, 0 where the reason is another; null where lists are made "
-        "without neighbors.",
+        "For each item how many of the user's neighbors have it, 0 for other reasons; null without neighbors.",
         nullable=True,
     ),
     Column(

@@ -1,7 +1,7 @@
 """Reasons beside the lists: the columns of `recommendations` that say why each item is there.
 
 They explain the scores that lists are made of: those before a re-rank for diversity. Memory of a task beyond that of
-the scorer: 24 bytes x (terms + 2) x k x users of a block, and of a blend 4 bytes x components x k x users more.
+the scorer: 24 bytes x (terms + 2) x k x users of a block, and of a blend 8 bytes x components x k x users more.
 """
 
 from __future__ import annotations

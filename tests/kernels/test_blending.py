@@ -65,5 +65,9 @@ def test_standardised_scores_are_added_to_their_places(seed: int, count: int) ->
         deviation = scores[row].std() if count else 0.0
         if deviation > 0:
             expected[row, places] += weights[row] * (scores[row] - scores[row].mean()) / deviation
-    add_standardised(totals, scores, places, weights)
+    means, inverses = add_standardised(totals, scores, places, weights)
+    if count:
+        np.testing.assert_allclose(means, scores.mean(axis=1), atol=1e-6)
+        deviations = scores.std(axis=1)
+        np.testing.assert_allclose(inverses, [1 / each if each > 0 else 0 for each in deviations], rtol=1e-6)
     np.testing.assert_allclose(totals, expected, atol=1e-5)
