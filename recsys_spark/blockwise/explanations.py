@@ -30,7 +30,8 @@ from recsys_spark.blockwise.reasons import (
 )
 from recsys_spark.blockwise.scorers import Scored
 from recsys_spark.kernels.csr import IndexLists
-from recsys_spark.kernels.reasons import Terms, listed_products, named_terms, no_terms
+from recsys_spark.kernels.listed import listed_products, named_terms
+from recsys_spark.kernels.reasons import Terms, no_terms
 from recsys_spark.kernels.topk import TopK
 from recsys_spark.tables import REASON_COLUMNS
 
