@@ -34,14 +34,17 @@ class ContentSettings(Section):
     max_terms: int = Field(
         20_000, ge=1, le=1_000_000, description="Most words and categories, those of the most items first."
     )
-    embedding_dim: int = Field(128, ge=1, le=4096, description="Latent size.")
-    dropout: float = Field(
-        0.5, ge=0, lt=1, description="Share of what is known of an item that is hidden while its whole is learned."
+    embedding_dim: int = Field(256, ge=1, le=4096, description="Latent size.")
+    temperature: float = Field(
+        0.1,
+        gt=0,
+        description="What cosines are divided by while half of what is known of an item learns to find the other half "
+        "among other items'; small: only the nearest ones matter.",
     )
     epochs: int = Field(50, ge=1, description="Most epochs; early stopping, by items held out, may end before.")
     patience: int = Field(3, ge=1, description="Epochs without a smaller loss of held-out items before training stops.")
-    batch_size: int = Field(64, ge=1, description="Items in a step.")
-    learning_rate: float = Field(0.005, gt=0, description="Step size of Adam.")
+    batch_size: int = Field(512, ge=1, description="Items in a step.")
+    learning_rate: float = Field(0.01, gt=0, description="Step size of Adam.")
     max_trained_items: int = Field(
         200_000, ge=1, description="Most items the driver trains on, drawn by the seed; all of them are embedded."
     )

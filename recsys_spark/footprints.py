@@ -94,7 +94,7 @@ def driver_bytes_of_content(content: ContentSettings, items: int) -> int:
     dims, most = content.embedding_dim, min(content.max_terms, TERMS_OF_AN_ITEM * items)
     numbers = _numbers_of_an_item(content)
     of_items = items * (8 * TERMS_OF_AN_ITEM + 4 * (numbers + dims))
-    return int(TRAINING_BYTES + of_items + (most + numbers) * (32 * dims + 20 * content.batch_size))
+    return int(TRAINING_BYTES + of_items + (most + numbers) * (64 * dims + 56 * content.batch_size))
 
 
 def driver_bytes_of_cold_items(settings: Settings, items: int) -> int:
@@ -212,7 +212,7 @@ def bytes_of_reasons(settings: Settings) -> int:
 
 
 def driver_bytes_of_blend(settings: Settings) -> int:
-    """What the driver's Python holds while it learns a blend: the candidates, and with a ranking stage their features."""
+    """What the driver's Python holds while it learns a blend: candidates, and with a ranking stage their features."""
     components = len(settings.components)
     candidates = settings.hybrid.validation_users * settings.hybrid.candidates * components
     return candidates * ((20 + 12 * components) + (12 * (components + 6) if settings.ranker.enabled else 0))

@@ -232,28 +232,37 @@ def learn_blend(storage: RunStorage, settings: Settings) -> Facts:
 def blend_facts(lists: CandidateLists, history: NDArray[np.int64], segments: tuple[int, ...], k: int) -> Facts:
     """The weights by segment, and NDCG@k of each component and of the blend among the candidates of the same users.
 
-    That of the blend is cross-fitted: users are scored by weights learned from others. Where the blend is not better
-    than the best component, that one alone has a weight.
+    That of the blend is cross-fitted: users are scored by weights learned from others. So it is told whether segments
+    have weights of their own, and whether there is a blend at all, or the best component alone.
     """
     components, numbers = lists.scores.shape[1], np.searchsorted(np.array(segments), history, side="right")
-    weights, facts = weights_by_segment(lists, numbers, len(segments) + 1, k), {}
-    if lists.n_lists:
-        alone = [list_ndcgs(lists, lists.scores[:, place], k) for place in range(components)]
-        best = int(np.argmax([ndcgs.mean() for ndcgs in alone]))
-        blended = cross_fitted_ndcgs(lists, numbers, len(segments) + 1, k)
-        gains = blended - alone[best]
-        if gains.mean() <= 0:
-            weights = np.tile(np.eye(components)[best], (len(segments) + 1, 1))
-        facts = {
-            "best_component": best,
-            "ndcgs": [round(float(ndcgs.mean()), 6) for ndcgs in alone],
-            "blend_ndcg": round(float(blended.mean()), 6),
-            "gain": round(float(gains.mean()), 6),
-            "gain_standard_error": round(float(gains.std() / np.sqrt(len(gains))), 6),
-            "is_blended": bool(gains.mean() > 0),
-        }
-    rounded = [[round(float(weight), 6) for weight in row] for row in weights]
-    return {"segments": list(segments), "weights": rounded, "ndcg_at": k, **facts}
+    everybody, n_segments = np.zeros_like(numbers), len(segments) + 1
+    if lists.n_lists == 0:
+        return {"segments": [], "weights": [[1.0] * components], "ndcg_at": k, "is_blended": True}
+    alone = [list_ndcgs(lists, lists.scores[:, place], k) for place in range(components)]
+    best = int(np.argmax([ndcgs.mean() for ndcgs in alone]))
+    blended, by_segment = (
+        cross_fitted_ndcgs(lists, of_users, count, k) for of_users, count in ((everybody, 1), (numbers, n_segments))
+    )
+    is_segmented = bool(by_segment.mean() > blended.mean())
+    gains = (by_segment if is_segmented else blended) - alone[best]
+    if gains.mean() <= 0:
+        weights, is_segmented = np.eye(components)[[best]], False
+    elif is_segmented:
+        weights = weights_by_segment(lists, numbers, n_segments, k)
+    else:
+        weights = weights_by_segment(lists, everybody, 1, k)
+    return {
+        "segments": list(segments) if is_segmented else [],
+        "weights": [[round(float(weight), 6) for weight in row] for row in weights],
+        "ndcg_at": k,
+        "best_component": best,
+        "ndcgs": [round(float(ndcgs.mean()), 6) for ndcgs in alone],
+        "blend_ndcg": round(float((alone[best] + gains).mean()), 6),
+        "gain": round(float(gains.mean()), 6),
+        "gain_standard_error": round(float(gains.std() / np.sqrt(len(gains))), 6),
+        "is_blended": bool(gains.mean() > 0),
+    }
 
 
 def _read_candidates(

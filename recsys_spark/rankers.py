@@ -62,7 +62,7 @@ def learn_ranker(
     save_arrays(folder, network._asdict())
     storage.upload(folder, "ranker")
     return {
-        "is_used": bool(gains.mean() > 0),
+        "is_used": ranks_better(gains),
         "losses": losses,
         "users": judged.n_lists,
         "ndcg": round(float(ranked.mean()), 6),
@@ -70,6 +70,11 @@ def learn_ranker(
         "gain": round(float(gains.mean()), 6),
         "gain_standard_error": round(float(gains.std() / np.sqrt(len(gains))), 6),
     }
+
+
+def ranks_better(gains: NDArray[np.float64]) -> bool:
+    """Whether the network is used, by what each of the users who decide has gained by it, (u,)."""
+    return bool(gains.mean() > 0)
 
 
 def item_facts(storage: RunStorage, fit: Fit) -> NDArray[np.float32]:

@@ -9,7 +9,8 @@ import pytest
 from recsys_spark import planning
 from recsys_spark.cli import main
 from recsys_spark.config import Settings
-from recsys_spark.planning import Speeds, StepPlan, Workload, measure_speeds, plan_night, refusals
+from recsys_spark.footprints import Workload
+from recsys_spark.planning import Speeds, StepPlan, measure_speeds, plan_night, refusals
 
 PARTS = 40 << 20
 SPEEDS = Speeds(score_s=1e-9, distance_s=4e-9)
@@ -107,8 +108,8 @@ def test_content_is_planned_by_its_terms() -> None:
     source = {"path": "x", "id": "i", "attributes": {"title": "t", "price": "p", "image": "v"}}
     content = {"text": ["title"], "numbers": ["price"], "vectors": ["image"], "max_terms": 1_000, "embedding_dim": 50}
     plans = plan_night(settings(items=source, content=content), Workload(1_000, 10_000, 100_000), SPEEDS, cores=2)
-    of_items, of_weights = 10_000 * (1600 + 4 * (51 + 50)), 1_051 * 32 * 50
-    assert plan_of("embed_content", plans).driver_bytes == of_items + of_weights + 1_051 * 20 * 64 + PARTS
+    of_items, of_weights = 10_000 * (1600 + 4 * (51 + 50)), 1_051 * 64 * 50
+    assert plan_of("embed_content", plans).driver_bytes == of_items + of_weights + 1_051 * 56 * 512 + PARTS
     without = {**content, "cold_items": False}
     held = [
         plan_of("train", plan_night(settings(items=source, content=each), Workload(1_000, 10_000, 100_000), SPEEDS, 2))

@@ -89,14 +89,25 @@ class _ListwiseLoss:
 def weights_by_segment(lists: CandidateLists, numbers: NDArray[np.integer[Any]], n_segments: int, k: int) -> Weights:
     """The weights of the users of each segment, (n_segments, c), `numbers`, (u,), saying which they are in.
 
-    The likeliest, held near those of all users, and tuned for NDCG@k; those of all users for segments of few.
+    Tuned for NDCG@k from the likeliest on, and from the best component alone; in a segment from the likeliest near to
+    those of all users, and from these themselves. Segments of few have those of all.
     """
-    overall = tune_weights(lists, learn_weights(lists), k)
+    overall = _best_tuned(lists, (learn_weights(lists), _best_component(lists, k)), k)
     rows = []
     for number in range(n_segments):
         some = lists.some(numbers == number)
-        rows.append(tune_weights(some, learn_weights(some, overall), k) if some.n_lists >= LEAST_LISTS else overall)
+        is_large = n_segments > 1 and some.n_lists >= LEAST_LISTS
+        rows.append(_best_tuned(some, (learn_weights(some, overall), overall), k) if is_large else overall)
     return np.array(rows)
+
+
+def _best_component(lists: CandidateLists, k: int) -> Weights:
+    components = np.eye(lists.scores.shape[1])
+    return np.asarray(max(components, key=lambda weights: _mean_ndcg(lists, weights, k)))
+
+
+def _best_tuned(lists: CandidateLists, starts: tuple[Weights, ...], k: int) -> Weights:
+    return max((tune_weights(lists, start, k) for start in starts), key=lambda weights: _mean_ndcg(lists, weights, k))
 
 
 def cross_fitted_ndcgs(
@@ -134,10 +145,14 @@ def tune_weights(lists: CandidateLists, start: Weights, k: int) -> Weights:
                     if found > best + _LEAST_GAIN:
                         best, weights, has_moved = found, tried, True
     sums = (lists.scores.astype(np.float64) @ weights).astype(np.float32)[:, None]
-    return weights * learn_weights(CandidateLists(lists.indptr, sums, lists.is_relevant, lists.n_relevant))
+    scale = learn_weights(CandidateLists(lists.indptr, sums, lists.is_relevant, lists.n_relevant))
+    tuned: Weights = weights * scale
+    return tuned
 
 
 def _mean_ndcg(lists: CandidateLists, weights: Weights, k: int) -> float:
+    if lists.n_lists == 0:
+        return 0.0
     return float(list_ndcgs(lists, lists.scores @ weights.astype(np.float32), k).mean())
 
 

@@ -1,4 +1,4 @@
-"""Content embeddings: a denoising autoencoder of what items are like, whose middle is the embedding."""
+"""Content embeddings: a denoising autoencoder of what items are like, whose middle is the embedding of neighbors."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ from recsys_spark.models.checkpoints import EpochLog
 
 _HELD_OUT, _LEAST_TO_HOLD_OUT = 0.05, 200
 _APPLIED_AT_ONCE = 64
+_DECODED_OF, _RECONSTRUCTION = 4, 0.2  # one item of so many, and what its likelihood counts
+_NO_CANDIDATE = 1e9
 
 Tensor = Any
 Batch = tuple[Floats, Floats, Floats]
-"""Of `ContentBatches`: features, what they are to become, (b, terms + m), and weights, (b,)."""
+"""Of `ContentBatches`: features, (b, f) or halves, (b, 2, f), what they are to become, and weights, (b,)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,13 +48,31 @@ class ItemContent:
     def rows(self, items: NDArray[np.intp]) -> Floats:
         """All features of some items, (items, terms + m)."""
         rows = np.zeros((len(items), self.terms.n_columns + self.numbers.shape[1]), np.float32)
-        starts, ends = self.terms.indptr[items], self.terms.indptr[items + 1]
-        places = np.repeat(np.arange(len(items)), ends - starts)
-        entries = np.concatenate([[0], np.cumsum(ends - starts)])
-        entries = np.arange(entries[-1]) + np.repeat(starts - entries[:-1], ends - starts)
+        places, entries = self._entries(items)
         rows[places, self.terms.indices[entries]] = self.terms.values[entries]
         rows[:, self.terms.n_columns :] = self.numbers[items]
         return rows
+
+    def halves(self, items: NDArray[np.intp], random: np.random.Generator) -> Floats:
+        """The features in two parts by the toss of a coin each, (items, 2, terms + m); both all, were one empty."""
+        n_terms = self.terms.n_columns
+        halves = np.zeros((len(items), 2, n_terms + self.numbers.shape[1]), np.float32)
+        places, entries = self._entries(items)
+        sides = random.integers(0, 2, len(places))
+        halves[places, sides, self.terms.indices[entries]] = self.terms.values[entries]
+        tossed = random.integers(0, 2, (len(items), 1, self.numbers.shape[1])) == np.array([[0], [1]])
+        halves[:, :, n_terms:] = self.numbers[items][:, None] * tossed
+        counts = np.bincount(2 * places + sides, minlength=2 * len(items)).reshape(-1, 2)
+        is_whole = ((counts == 0) & ~halves[:, :, n_terms:].any(axis=2)).any(axis=1)
+        halves[is_whole] = self.rows(items[is_whole])[:, None]
+        return halves
+
+    def _entries(self, items: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Of all terms of some items, which of the items it is, and where in `terms` it stands."""
+        starts, ends = self.terms.indptr[items], self.terms.indptr[items + 1]
+        places = np.repeat(np.arange(len(items)), ends - starts)
+        firsts = np.cumsum(ends - starts) - (ends - starts)
+        return places, np.arange(len(places)) + np.repeat(starts - firsts, ends - starts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,45 +85,71 @@ class ContentFit:
 
 
 class ContentAutoencoder(keras.Model):  # type: ignore[misc]
-    """h = tanh(W x + b) of features of which some are hidden; softmax(V h + c) for the terms, A h + a for the numbers.
+    """h = tanh(W x + b) of a half x of an item's features; softmax(V h + c) for all its terms, A h + a for numbers.
 
-    The denoising autoencoder of Vincent et al. (ICML 2008), with the multinomial likelihood for what is counted (Liang
-    et al., WWW 2018): squared errors would be mostly about the thousands of terms an item has not.
+    A denoising autoencoder (Vincent et al., ICML 2008), with the multinomial likelihood for what is counted (Liang et
+    al., WWW 2018): squared errors would be mostly about the thousands of terms an item has not. It is trained for
+    neighbors, too: of all items of a batch, the h of a half is to be the nearest to that of the other half of its own
+    item, by the softmax of cosines over `temperature` (Chen et al., "SimCLR", ICML 2020; cut in halves instead of
+    changed, as there is no telling what change of words leaves an item what it is). The likelihood is taken on a
+    quarter of a batch: it is dear, and counts little (docs/decisions/0022).
     """
 
-    def __init__(self, n_features: int, embedding_dim: int, dropout: float, seed: int) -> None:
+    def __init__(self, n_terms: int, n_numbers: int, embedding_dim: int, temperature: float, seed: int) -> None:
         super().__init__(name="content_autoencoder")
-        seeds = [keras.initializers.GlorotUniform(seed + place) for place in range(2)]
-        self.hide = keras.layers.Dropout(dropout, seed=seed)
-        self.encode = keras.layers.Dense(embedding_dim, "tanh", kernel_initializer=seeds[0], name="encode")
-        self.decode = keras.layers.Dense(n_features, kernel_initializer=seeds[1], name="decode")
+        # Random directions of length one: cosines are about those of the features to begin with.
+        start = keras.initializers.RandomNormal(0.0, embedding_dim**-0.5, seed=seed)
+        self.encode = keras.layers.Dense(embedding_dim, "tanh", kernel_initializer=start, name="encode")
+        start = keras.initializers.GlorotUniform(seed + 1)
+        self.decode = keras.layers.Dense(n_terms + n_numbers, kernel_initializer=start, name="decode")
+        self._n_terms, self._temperature = n_terms, temperature
 
-    def call(self, rows: Tensor, training: bool = False) -> Tensor:
-        """Logits of the terms and the numbers, (b, terms + m), of features (b, terms + m)."""
-        return self.decode(self.encode(self.hide(rows, training=training)))
+    def call(self, halves: Tensor, training: bool = False) -> tuple[Tensor, Tensor]:
+        """Embeddings, (b, 2, d), of both halves, (b, 2, terms + m), and what a quarter of the first ones decode to."""
+        embeddings = self.encode(halves)
+        return embeddings, self.decode(embeddings[: -(-ops.shape(halves)[0] // _DECODED_OF), 0])
+
+    def compute_loss(
+        self,
+        x: Tensor = None,
+        y: Tensor = None,
+        y_pred: Any = None,
+        sample_weight: Tensor = None,
+        training: bool = True,
+    ) -> Tensor:
+        """Of a batch of halves x, of items with features y that become `y_pred`; those of weight 0 do not count."""
+        embeddings, decoded = y_pred
+        n_decoded = ops.shape(decoded)[0]
+        errors, weights = reconstruction_errors(y[:n_decoded], decoded, self._n_terms), sample_weight[:n_decoded]
+        reconstruction = ops.sum(weights * errors) / ops.sum(weights)
+        confusion = confusion_of_halves(embeddings, sample_weight, self._temperature)
+        return confusion + _RECONSTRUCTION * reconstruction
 
 
-class ReconstructionLoss(keras.losses.Loss):  # type: ignore[misc]
-    """The negative log-likelihood of the first `n_terms` shares, and the squared errors of the numbers behind them."""
+def reconstruction_errors(rows: Tensor, given: Tensor, n_terms: int) -> Tensor:
+    """The negative log-likelihood of the shares of the first `n_terms`, and squared errors of the numbers, (b,)."""
+    errors = ops.sum(ops.square(rows[:, n_terms:] - given[:, n_terms:]), axis=-1)
+    if n_terms == 0:
+        return errors
+    shares = rows[:, :n_terms] / ops.maximum(ops.sum(rows[:, :n_terms], axis=-1, keepdims=True), 1e-12)
+    return errors - ops.sum(shares * ops.log_softmax(given[:, :n_terms], axis=-1), axis=-1)
 
-    def __init__(self, n_terms: int) -> None:
-        super().__init__(name="reconstruction")
-        self._n_terms = n_terms
 
-    def call(self, wanted: Tensor, given: Tensor) -> Tensor:
-        """Of each item, (b,)."""
-        errors = ops.sum(ops.square(wanted[:, self._n_terms :] - given[:, self._n_terms :]), axis=-1)
-        if self._n_terms == 0:
-            return errors
-        logarithms = ops.log_softmax(given[:, : self._n_terms], axis=-1)
-        return errors - ops.sum(wanted[:, : self._n_terms] * logarithms, axis=-1)
+def confusion_of_halves(embeddings: Tensor, weights: Tensor, temperature: float) -> Tensor:
+    """Mean negative logarithm of a half's share of its own item, of those of weight 1, both ways; (b, 2, d), (b,)."""
+    units = embeddings / ops.sqrt(ops.maximum(ops.sum(ops.square(embeddings), axis=-1, keepdims=True), 1e-12))
+    scores = ops.matmul(units[:, 0], ops.transpose(units[:, 1])) / temperature
+    others = (1.0 - weights) * _NO_CANDIDATE
+    shares = ops.log_softmax(scores - others[None], axis=1) + ops.log_softmax(scores - others[:, None], axis=0)
+    return -0.5 * ops.sum(weights * ops.diagonal(shares)) / ops.sum(weights)
 
 
 class ContentBatches(keras.utils.PyDataset):  # type: ignore[misc]
     """Batches of items, filled in as dense rows one batch at a time; the order depends on seed and epoch only.
 
-    What is wanted of an item is its row of `wanted`, (items, w), or without it its own features, the terms as shares.
-    The last batch is filled up by repeating its items at weight 0. Without a seed the order is that of the items.
+    What is wanted of an item is its row of `wanted`, (items, w), or without it its features, of two halves of them. The
+    last batch is filled up by repeating its items at weight 0. Without a seed each epoch is the same, in the order of
+    the items.
     """
 
     def __init__(
@@ -134,14 +180,14 @@ class ContentBatches(keras.utils.PyDataset):  # type: ignore[misc]
         rows = self._content.rows(self._items[chosen])
         if self._wanted is not None:
             return rows, self._wanted[chosen], weights
-        n_terms, wanted = self._content.terms.n_columns, rows.copy()
-        wanted[:, :n_terms] /= np.maximum(rows[:, :n_terms].sum(axis=1, keepdims=True), 1e-12)
-        return rows, wanted, weights
+        random = np.random.default_rng([self._seed or 0, 9, self._epoch, batch])
+        return self._content.halves(self._items[chosen], random), rows, weights
 
     def on_epoch_end(self) -> None:
         """Shuffle for the next epoch."""
-        self._epoch += 1
-        self._shuffle()
+        if self._seed is not None:
+            self._epoch += 1
+            self._shuffle()
 
 
 def fit_content(
@@ -153,8 +199,9 @@ def fit_content(
     """Learn the items' vectors; the same arguments give the same bits on one type of processor.
 
     A twentieth of the items, where they are 200 or more, is not trained on: training stops after `settings.patience`
-    epochs without a smaller loss of theirs, and keeps the best. Bytes: 8 a term of an item, 4 x (m + d) an item,
-    32 x (terms + m) x d, 20 x (terms + m) an item of a batch.
+    epochs without a smaller loss of theirs, and keeps the best: this is mostly about whether they are found by half of
+    what they are like. Bytes: 8 a term of an item, 4 x (m + d) an item, 64 x (terms + m) x d, 56 x (terms + m) an item
+    of a batch.
 
     Raises:
         RecsysError: the loss is no longer a number.
@@ -165,8 +212,9 @@ def fit_content(
         return ContentFit(vectors, (), 0)
     train, held_out = _parts(described, settings.max_trained_items, seed)
     n_terms = content.terms.n_columns
-    model = ContentAutoencoder(n_terms + content.numbers.shape[1], settings.embedding_dim, settings.dropout, seed)
-    model.compile(keras.optimizers.Adam(settings.learning_rate), loss=ReconstructionLoss(n_terms))
+    n_numbers = content.numbers.shape[1]
+    model = ContentAutoencoder(n_terms, n_numbers, settings.embedding_dim, settings.temperature, seed)
+    model.compile(keras.optimizers.Adam(settings.learning_rate))
     log = _Log(on_epoch)
     callbacks: list[Any] = [log]
     if len(held_out):

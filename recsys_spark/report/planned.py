@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from recsys_spark.errors import SettingsError
-from recsys_spark.planning import StepPlan, Workload, measure_speeds, plan_night, refusals
+from recsys_spark.footprints import Workload
+from recsys_spark.planning import StepPlan, measure_speeds, plan_night, refusals
 from recsys_spark.session import open_session
 from recsys_spark.sources import count_events
 

@@ -107,7 +107,7 @@ def test_tuning_raises_the_ndcg_and_keeps_the_scale_likely() -> None:
 
 
 def test_segments_have_weights_of_their_own_where_they_are_large() -> None:
-    first, second = (random_lists(seed, LEAST_LISTS, 2) for seed in (1, 2))
+    first, second = (random_lists(seed, 2 * LEAST_LISTS, 2) for seed in (1, 2))
     turned = first.scores[:, ::-1]  # the second component is the one that tells, in the first segment
     lists = CandidateLists(
         np.concatenate([first.indptr, first.indptr[-1] + second.indptr[1:]]),
@@ -115,7 +115,7 @@ def test_segments_have_weights_of_their_own_where_they_are_large() -> None:
         np.concatenate([first.is_relevant, second.is_relevant]),
         np.concatenate([first.n_relevant, second.n_relevant]),
     )
-    numbers = np.repeat([0, 1], LEAST_LISTS)
+    numbers = np.repeat([0, 1], 2 * LEAST_LISTS)
     weights = weights_by_segment(lists, numbers, 3, 5)
     assert weights[0, 1] > 2 * weights[0, 0]
     assert weights[1, 0] > 2 * weights[1, 1]

@@ -5,7 +5,14 @@ import pytest
 
 from recsys_spark.content_sections import ContentSettings
 from recsys_spark.kernels.csr import CsrRows
-from recsys_spark.models.content import ContentAutoencoder, ContentBatches, ItemContent, ReconstructionLoss, fit_content
+from recsys_spark.models.content import (
+    ContentAutoencoder,
+    ContentBatches,
+    ItemContent,
+    confusion_of_halves,
+    fit_content,
+    reconstruction_errors,
+)
 
 TOPICS, WORDS = 4, 12  # words of a topic
 SETTINGS = ContentSettings(text=("text",), embedding_dim=8, epochs=30, learning_rate=0.02, batch_size=64)
@@ -75,36 +82,76 @@ def test_batches_hold_each_item_once_and_fill_up_at_weight_zero() -> None:
     content, _ = topical(n_items=20, n_numbers=1)
     items = np.arange(3, 14)
     batches = ContentBatches(content, items, 4, seed=1)
-    orders = []
+    epochs = []
     for _ in range(2):
-        rows, weights = (
-            np.concatenate([batches[n][0] for n in range(3)]),
-            np.concatenate([batches[n][2] for n in range(3)]),
-        )
+        halves, rows, weights = (np.concatenate(parts) for parts in zip(*(batches[n] for n in range(3)), strict=True))
         assert weights.sum() == len(items)
         assert sorted(map(tuple, rows[weights > 0])) == sorted(map(tuple, content.rows(items)))
-        orders.append(rows.copy())
+        epochs.append((halves, rows))
         batches.on_epoch_end()
-    assert (orders[0] != orders[1]).any()
-    features, wanted, _ = batches[0]
-    np.testing.assert_allclose(wanted[:, :-1].sum(axis=1), 1, rtol=1e-6)
-    np.testing.assert_array_equal(wanted[:, -1], features[:, -1])
+    assert (epochs[0][1] != epochs[1][1]).any()
+    again, _, _ = ContentBatches(content, items, 4, seed=1)[2]
+    np.testing.assert_array_equal(epochs[0][0][8:], again)
 
 
-def test_the_loss_is_that_of_the_formula() -> None:
+def test_batches_without_a_seed_are_the_same_each_epoch() -> None:
+    content, _ = topical(n_items=20)
+    batches = ContentBatches(content, np.arange(3, 14), 4, seed=None)
+    first = [array.copy() for array in batches[1]]
+    batches.on_epoch_end()
+    for array, same in zip(batches[1], first, strict=True):
+        np.testing.assert_array_equal(array, same)
+    np.testing.assert_array_equal(first[1], content.rows(np.arange(7, 11)))
+
+
+def test_halves_share_nothing_and_are_all_together_or_both_all() -> None:
+    content, _ = topical(n_items=300, n_numbers=2)
+    items = np.arange(200)[::-1]
+    rows, halves = content.rows(items), content.halves(items, np.random.default_rng(0))
+    is_whole = (halves == rows[:, None]).all(axis=(1, 2))
+    np.testing.assert_array_equal(halves[~is_whole].sum(axis=1), rows[~is_whole])
+    assert not (halves[~is_whole] != 0).all(axis=1).any()
+    assert (halves != 0).any(axis=2).all(), "no half is empty"
+    assert 0.05 < is_whole.mean() < 0.25, "three or five coins fall alike"
+    assert 0.4 < (halves[~is_whole, 0] != 0).sum() / (rows[~is_whole] != 0).sum() < 0.6
+
+
+def test_an_item_of_one_feature_is_both_of_its_halves() -> None:
+    terms = CsrRows(np.array([0, 1, 1]), np.zeros(1, np.int32), np.ones(1, np.float32), 1)
+    content = ItemContent(terms, np.array([[0], [2]], np.float32))
+    halves = content.halves(np.arange(2), np.random.default_rng(0))
+    np.testing.assert_array_equal(halves, [[[1, 0], [1, 0]], [[0, 2], [0, 2]]])
+
+
+def test_errors_of_what_is_decoded_are_those_of_the_formula() -> None:
     random = np.random.default_rng(0)
-    wanted, given = random.random((5, 7), np.float32), random.standard_normal((5, 7)).astype(np.float32)
+    rows, given = random.random((5, 7), np.float32), random.standard_normal((5, 7)).astype(np.float32)
+    wanted = rows[:, :4] / rows[:, :4].sum(axis=1, keepdims=True)
     shares = np.exp(given[:, :4]) / np.exp(given[:, :4]).sum(axis=1, keepdims=True)
-    expected = -(wanted[:, :4] * np.log(shares)).sum(axis=1) + ((wanted - given)[:, 4:] ** 2).sum(axis=1)
-    np.testing.assert_allclose(ReconstructionLoss(4).call(wanted, given), expected, rtol=1e-5)
+    expected = -(wanted * np.log(shares)).sum(axis=1) + ((rows - given)[:, 4:] ** 2).sum(axis=1)
+    np.testing.assert_allclose(reconstruction_errors(rows, given, 4), expected, rtol=1e-5)
 
 
-def test_hidden_features_are_drawn_anew_in_training_only() -> None:
-    model = ContentAutoencoder(6, 3, 0.5, seed=0)
-    rows = np.ones((2, 6), np.float32)
-    first, second = (np.asarray(model(rows, training=True)) for _ in range(2))
-    assert (first != second).any()
-    np.testing.assert_array_equal(np.asarray(model(rows)), np.asarray(model(rows)))
+def test_confusion_is_that_of_the_formula_and_does_not_see_items_of_weight_zero() -> None:
+    embeddings = np.random.default_rng(0).standard_normal((5, 2, 3)).astype(np.float32)
+    units = embeddings / np.linalg.norm(embeddings, axis=2, keepdims=True)
+    odds = np.exp(units[:4, 0] @ units[:4, 1].T / 0.5)
+    own = np.diag(odds)
+    expected = -(np.log(own / odds.sum(axis=1)) + np.log(own / odds.sum(axis=0))).mean() / 2
+    weights = np.array([1, 1, 1, 1, 0], np.float32)
+    np.testing.assert_allclose(confusion_of_halves(embeddings, weights, 0.5), expected, rtol=1e-5)
+
+
+def test_a_loss_is_confusion_and_a_fifth_of_the_errors_of_a_quarter() -> None:
+    content, _ = topical(n_items=9)
+    model = ContentAutoencoder(TOPICS * WORDS, 0, 5, 0.1, seed=0)
+    halves, rows, weights = ContentBatches(content, np.arange(8), 8, seed=None)[0]
+    embeddings, decoded = model(halves)
+    assert embeddings.shape == (8, 2, 5)
+    errors = np.asarray(reconstruction_errors(rows[:2], decoded, TOPICS * WORDS))
+    expected = float(confusion_of_halves(embeddings, weights, 0.1)) + 0.2 * errors.mean()
+    given = model.compute_loss(halves, rows, (embeddings, decoded), weights)
+    np.testing.assert_allclose(float(given), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("n_items", [0, 1, 2])

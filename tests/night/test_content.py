@@ -34,8 +34,8 @@ SETS = {
     "content.text": '["title"]',
     "content.min_items": "1",
     "content.embedding_dim": "8",
-    "content.epochs": "15",
-    "content.learning_rate": "0.02",
+    "content.epochs": "50",  # of one step each: there are few items
+    "content.learning_rate": "0.05",
     "content.half_life_days": "5",
 }
 

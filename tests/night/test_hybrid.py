@@ -241,7 +241,7 @@ def test_metrics_come_from_fits_without_the_hold_out(hybrid: Workspace) -> None:
 def test_the_manifest_tells_the_weights_and_what_the_blend_gains(hybrid: Workspace) -> None:
     facts = hybrid.manifest()["steps"]["blend"]["details"]
     assert facts["components"] == COMPONENTS
-    assert np.array(facts["weights"]).shape == (3, len(COMPONENTS))
+    assert np.array(facts["weights"]).shape == (len(facts["segments"]) + 1, len(COMPONENTS))
     assert (np.array(facts["weights"]) >= 0).all()
     assert facts["users"] == len(hybrid.rows("blend_candidates"))
     assert facts["gain"] == pytest.approx(facts["blend_ndcg"] - max(facts["ndcgs"]), abs=1e-5)
@@ -266,6 +266,54 @@ def test_results_do_not_depend_on_blocks(hybrid: Workspace, tmp_path: Path, monk
     other.night(FIRST_DAY)
     for table in ("blend_candidates", "recommendations", "metrics"):
         assert other.digest(table) == hybrid.digest(table), table
+
+
+def test_the_ranking_stage_orders_the_candidates_by_its_network(
+    hybrid: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recsys_spark.rankers.ranks_better", lambda gains: True)
+    monkeypatch.setattr("recsys_spark.blockwise.ranking.USERS_AT_ONCE", 7)
+    workspace = hybrid.copy(tmp_path / "copy")
+    workspace.night("2024-03-11", sets={"ranker.enabled": "true", "ranker.epochs": "4", "ranker.learning_rate": "0.05"})
+    facts = workspace.facts("blend")["details"]
+    assert facts["ranker"]["losses"][-1] < facts["ranker"]["losses"][0]
+    oracle = Oracle(workspace, "model")
+    ranked, lists = ranked_scores(oracle, facts), workspace.lists()
+    for user, had in seen_by_user(checkerboard()).items():
+        row = ranked[oracle.users[user]].copy()
+        row[[oracle.items[item] for item in had]] = -np.inf
+        assert lists[user].tier == "ranker"
+        np.testing.assert_allclose(lists[user].scores, np.sort(row)[::-1][:TOP_K], atol=1e-3)
+    assert lists[UNSEEN_USER].tier == "popularity"
+
+
+def ranked_scores(oracle: Oracle, facts: dict[str, Any]) -> Scores:
+    """By the stored network over all items that any component knows: 10 candidates of each are all there are."""
+    network = oracle.workspace.arrays("ranker")
+    ages: dict[int, list[float]] = {}
+    for row in oracle.rows:
+        age = (np.datetime64("2024-03-12") - np.datetime64(row["last_at"].replace(tzinfo=None))) / np.timedelta64(
+            1, "D"
+        )
+        ages.setdefault(row["item_idx"], []).append(age)
+    popularity = oracle.arrays["popularity"]
+    of_items = np.zeros((oracle.shape[1], 4))
+    of_items[:, 0], of_items[:, 3] = popularity, popularity == 0
+    for item, known in ages.items():
+        of_items[item, 1:3] = np.log1p(max(known)), np.log1p(min(known))
+    components, blended = np.stack(oracle.scores()[0], axis=2), oracle.blended()
+    history = oracle.has.sum(axis=1)
+    ranked = np.full(oracle.shape, -np.inf)
+    for user in np.flatnonzero(history):
+        for item in np.flatnonzero(np.isfinite(blended[user])):
+            total = blended[user, item]
+            x = np.concatenate([components[user, item], [total, np.log1p(history[user])], of_items[item]])
+            below = np.maximum(
+                network["first"] @ ((x - network["means"]) / network["scales"]) + network["first_biases"], 0
+            )
+            above = np.maximum(network["second"] @ below + network["second_biases"], 0)
+            ranked[user, item] = total + network["output"] @ above
+    return ranked
 
 
 @pytest.mark.parametrize(
