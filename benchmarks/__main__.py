@@ -23,6 +23,7 @@ NAMES = (
     "rating_error",
     "item_features",
     "diversity",
+    "reasons",
 )
 
 

@@ -10,6 +10,7 @@ from recsys_spark.blockwise.items import distribute_ids
 from recsys_spark.blockwise.lists import recommend
 from recsys_spark.config import Settings
 from recsys_spark.diversity import load_diversity
+from recsys_spark.reasons import load_reasons
 from recsys_spark.scoring import list_scorer
 from recsys_spark.storage.run_storage import RunStorage
 from recsys_spark.tables import ITEMS, RECOMMENDATIONS
@@ -18,10 +19,11 @@ from recsys_spark.tables import ITEMS, RECOMMENDATIONS
 def run(storage: RunStorage, settings: Settings) -> Facts:
     """Write `recommendations`."""
     blocks, scorer = list_scorer(storage, settings, "model")
+    reasons = load_reasons(storage, settings, scorer)
     if (diversity := load_diversity(storage, settings, "model")) is not None:
         scorer = DiverseScorer(scorer, diversity)
     item_ids = distribute_ids(storage.spark, storage.fetch(ITEMS, storage.scratch), "item", storage.scratch / "ids")
-    lists = recommend(blocks, scorer, item_ids, settings.recommend.top_k, settings.recommend.exclude_seen)
+    lists = recommend(blocks, scorer, item_ids, settings.recommend.top_k, settings.recommend.exclude_seen, reasons)
     count = storage.write_mapped(RECOMMENDATIONS, lists)
     tiers = storage.read(RECOMMENDATIONS).groupBy("tier").count().collect()
     return {"users": count, "tiers": {row["tier"]: row["count"] for row in tiers}}

@@ -32,6 +32,7 @@ from recsys_spark.content_sections import ContentSettings
 from recsys_spark.diversity_sections import DiversitySettings
 from recsys_spark.errors import SettingsError
 from recsys_spark.model_sections import ModelSettings, NeighborhoodSettings
+from recsys_spark.reason_sections import ReasonSettings
 from recsys_spark.sections import (
     AuditSettings,
     EntitySettings,
@@ -72,6 +73,7 @@ class Settings(BaseSettings):
     session: SessionSettings = SessionSettings()
     ranker: RankerSettings = RankerSettings()
     diversity: DiversitySettings = DiversitySettings()
+    reasons: ReasonSettings = ReasonSettings()
     ease: EaseSettings = EaseSettings()
     graph_filter: GraphFilterSettings = GraphFilterSettings()
     popularity: PopularitySettings = PopularitySettings()
@@ -117,6 +119,7 @@ class Settings(BaseSettings):
         self._check_attributes()
         self._check_components()
         self._check_candidates()
+        self._check_reasons()
         if self.neighborhood.enabled:
             self._check_neighborhood()
         return self
@@ -141,6 +144,15 @@ class Settings(BaseSettings):
         most, top_k = self.diversity.candidates, self.recommend.top_k
         if most is not None and most < top_k:
             raise ValueError(f"diversity.candidates must be at least recommend.top_k = {top_k}, got {most}")
+
+    def _check_reasons(self) -> None:
+        if self.reasons.show_users and not self.reasons.enabled:
+            raise ValueError("reasons.show_users = true needs reasons.enabled = true")
+        if self.reasons.show_users and not self.uses_neighbors:
+            raise ValueError(
+                "reasons.show_users = true needs recommend.model = 'neighbors', or 'hybrid' with neighbors among "
+                f"hybrid.components, got {self.recommend.model!r}"
+            )
 
     def _check_neighborhood(self) -> None:
         if not self.uses_neighbors:

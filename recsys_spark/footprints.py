@@ -186,6 +186,8 @@ def mapped_bytes_of_lists(settings: Settings, workload: Workload, segment_cells:
         mapped += 8 * min(segment_cells, workload.interactions) + 4 * users
     if settings.diversity.is_on:
         mapped += mapped_bytes_of_diversity(settings, items)
+    if settings.reasons.enabled and (settings.recommend.model == "embedding" or "embedding" in settings.components):
+        mapped += 4 * items * settings.model.embedding_dim
     return mapped
 
 
@@ -198,7 +200,15 @@ def worker_bytes_of_lists(settings: Settings) -> int:
         held += 4 * RANKED_USERS * candidates * (2 * len(settings.components) + 16)
     if settings.diversity.is_on:
         held += 12 * settings.matrix.block_users * settings.diversity.pool(settings.recommend.top_k)
-    return held
+    return held + bytes_of_reasons(settings)
+
+
+def bytes_of_reasons(settings: Settings) -> int:
+    """What a worker holds of the terms of listed items, and of a blend's components for each."""
+    if not settings.reasons.enabled:
+        return 0
+    listed = settings.matrix.block_users * settings.recommend.top_k
+    return listed * (24 * (settings.reasons.items + 2) + 8 * len(settings.components))
 
 
 def driver_bytes_of_blend(settings: Settings) -> int:

@@ -309,6 +309,7 @@ def training_facts(selection: Fit, final: Fit, settings: Settings, sample: UserS
         "popularity_ndcg": selection.popularity_ndcg,
         "refit_epochs": len(final.history),
         "sampled_users": sample.size if sample else None,
+        "unobserved_weight": final.whole_data_loss.unobserved_weight if final.whole_data_loss else None,
         "trained_users": int(final.embeddings.is_trained_user.sum()),
         "trained_items": int(final.embeddings.is_trained_item.sum()),
         "mapped_items": int(final.embeddings.is_mapped_item.sum()),

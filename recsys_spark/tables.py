@@ -235,6 +235,55 @@ BLEND_CANDIDATES = Table(
     key=("user_idx",),
 )
 
+_STRINGS, _FLOATS = ArrayType(STRING, False), ArrayType(FLOAT, False)
+
+REASON_COLUMNS = (
+    Column(
+        "reasons",
+        _STRINGS,
+        "Why each item is there, in the order of `item_ids`: `because_items`, `because_users`, `new_item_content` (its "
+        "place is by content, nobody has had it or too few to learn from), `popular_in_segment`, `popular`, or "
+        "`unexplained`. Null without `[reasons]`, as are the columns that follow.",
+        nullable=True,
+    ),
+    Column(
+        "reason_models",
+        _STRINGS,
+        "Of a blend the component that adds most to the item's score: the one that is explained. Null without a blend.",
+        nullable=True,
+    ),
+    Column(
+        "because_item_ids",
+        ArrayType(_STRINGS, False),
+        "For each item the user's own that add most to its score, most first.",
+        nullable=True,
+    ),
+    Column(
+        "because_user_ids",
+        ArrayType(_STRINGS, False),
+        "For each item the neighbors that add most; null unless `reasons.show_users`.",
+        nullable=True,
+    ),
+    Column(
+        "contributions",
+        ArrayType(_FLOATS, False),
+        "What each of those items, or neighbors that are shown, adds to the item's score.",
+        nullable=True,
+    ),
+    Column(
+        "neighbor_counts",
+        ArrayType(INTEGER, False),
+        "For each item how many of the user's neighbors have it, 0 for other reasons; null without neighbors.",
+        nullable=True,
+    ),
+    Column(
+        "residuals",
+        _FLOATS,
+        "For each item its score less what all of the user's items, or neighbors, add to it by that model.",
+        nullable=True,
+    ),
+)
+
 RECOMMENDATIONS = Table(
     "recommendations",
     "The product: each user's best items, best first, so that the position is the rank.",
@@ -253,6 +302,7 @@ RECOMMENDATIONS = Table(
             "Where the list comes from: `embedding`, `neighbors`, `content`, `ease`, `graph_filter`, `hybrid`, "
             "`ranker`, `segment_popularity` (what is popular in the user's segment) or `popularity`.",
         ),
+        *REASON_COLUMNS,
     ),
     key=("user_id",),
     published=True,

@@ -96,6 +96,14 @@ def test_lists_that_are_reranked_are_planned_by_their_candidates() -> None:
     assert after.disk_bytes - before.disk_bytes == 10_000 * (4 * 64 + 8 + 4 * 4)
 
 
+def test_reasons_are_planned_by_the_listed_items_and_the_terms_of_each() -> None:
+    workload, plain = Workload(1_000_000, 10_000, 5_000_000), settings(recommend={"top_k": 100})
+    named = settings(recommend={"top_k": 100}, reasons={"enabled": True, "items": 3})
+    before, after = (plan_of("recommend", plan_night(each, workload, SPEEDS, cores=2)) for each in (plain, named))
+    assert after.worker_bytes - before.worker_bytes == 1024 * 100 * 24 * 5
+    assert after.disk_bytes - before.disk_bytes == 10_000 * 4 * 64
+
+
 def test_content_is_planned_by_its_terms() -> None:
     source = {"path": "x", "id": "i", "attributes": {"title": "t", "price": "p", "image": "v"}}
     content = {"text": ["title"], "numbers": ["price"], "vectors": ["image"], "max_terms": 1_000, "embedding_dim": 50}

@@ -15,12 +15,12 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_spark.blockwise.blocks import TEST, TRAIN, VALIDATION, items_in_splits
+from recsys_spark.blockwise.blocks import TEST, TRAIN, VALIDATION, array_of, items_in_splits
 from recsys_spark.blockwise.files import MappedArray
 from recsys_spark.blockwise.plan import Block
 from recsys_spark.blockwise.profiles import Floats, ScoreProfile, UserScores, VectorProfile
 from recsys_spark.blockwise.scorers import SCORES_AT_ONCE, SEEN_COLUMNS, ItemVectors, Scored, Scorer, or_else
-from recsys_spark.kernels.blending import add_standardised, scaled_queries
+from recsys_spark.kernels.blending import Moments, add_standardised, inverse_deviations, scaled_queries
 from recsys_spark.kernels.csr import IndexLists
 from recsys_spark.kernels.scoring import score_pairs
 from recsys_spark.kernels.topk import TopK, empty_top_k
@@ -88,7 +88,8 @@ class HybridScorer:
         counts = self.history(block)
         blend = BlockBlend(self, block)
         best = blend.best(np.arange(len(counts)), self.weights.of(counts), excluded, k)
-        return or_else(best, "hybrid", self.fallback(block, excluded, k), counts == 0)
+        scored = or_else(best, "hybrid", self.fallback(block, excluded, k), counts == 0)
+        return scored._replace(moments=blend.moments)
 
     def history(self, block: Block) -> NDArray[np.int64]:
         """How many items each user has, as far as the models may know, (users,)."""
@@ -97,7 +98,7 @@ class HybridScorer:
 
 
 class BlockBlend:
-    """The components over the users of one block."""
+    """The components over the users of one block; `moments` are those of the users that were scored."""
 
     def __init__(self, scorer: HybridScorer, block: Block) -> None:
         self._items, self._places = scorer.items, scorer.items.places.load()
@@ -108,6 +109,8 @@ class BlockBlend:
                 self._vectors[number] = component, component.profile.of(block)
             else:
                 self._scores[number] = component, component.profile.of(block)
+        n_users, n_components = array_of(block, "indptr", np.int64).size - 1, len(scorer.components)
+        self.moments = Moments(np.zeros((n_users, n_components)), np.zeros((n_users, n_components)))
         self._dims = sum(shard.vectors.load().shape[1] for shard in scorer.items.shards[:1])
 
     def best(self, users: NDArray[np.int64], weights: Weights, excluded: IndexLists, k: int) -> TopK:
@@ -150,7 +153,9 @@ class BlockBlend:
     def _queries(self, users: NDArray[np.int64], weights: Weights) -> Floats:
         queries = np.zeros((len(users), self._dims), np.float32)
         for number, (component, vectors) in self._vectors.items():
-            scaled = scaled_queries(vectors[users], component.covariance.load(), weights[:, number])
+            inverses = inverse_deviations(vectors[users], component.covariance.load())
+            self.moments.inverses[users, number] = inverses
+            scaled = scaled_queries(vectors[users], inverses * weights[:, number])
             queries[:, component.first : component.first + scaled.shape[1]] += scaled
         return queries
 
@@ -159,7 +164,8 @@ class BlockBlend:
         for number, (component, scores) in self._scores.items():
             if weights[:, number].any():
                 places = self._places[component.profile.positions.load()]
-                add_standardised(totals, scores(users), places, weights[:, number])
+                means, inverses = add_standardised(totals, scores(users), places, weights[:, number])
+                self.moments.means[users, number], self.moments.inverses[users, number] = means, inverses
         return totals
 
     def _products(self, queries: Floats, places: NDArray[np.int32]) -> Floats:

@@ -15,6 +15,7 @@ from pyspark.sql.types import ArrayType, IntegerType, StructField, StructType
 
 from recsys_spark.blockwise.blocks import TEST, TRAIN, VALIDATION, items_in_splits, lists_of, nothing, user_positions
 from recsys_spark.blockwise.diversity import Diversity
+from recsys_spark.blockwise.explanations import ListReasons, no_reasons
 from recsys_spark.blockwise.files import MappedStrings
 from recsys_spark.blockwise.plan import Block, BlockMap, Blocks
 from recsys_spark.blockwise.scorers import SEEN_COLUMNS, Scorer
@@ -35,27 +36,39 @@ MEASURED_LISTS = StructType(
 _RERANKED = StructField("reranked_idxs", _POSITIONS, nullable=False)
 
 
-def recommend(blocks: Blocks, scorer: Scorer, item_ids: MappedStrings, k: int, exclude_seen: bool = True) -> BlockMap:
+def recommend(
+    blocks: Blocks,
+    scorer: Scorer,
+    item_ids: MappedStrings,
+    k: int,
+    exclude_seen: bool = True,
+    reasons: ListReasons | None = None,
+) -> BlockMap:
     """The table `recommendations`: k best items of each user of `blocks`, seen items (all splits) left out.
+
+    With `reasons` for each item of the lists, from the same pass.
 
     Memory of a task: its block, one tile of scores and 12 bytes x k x users of the block.
     """
     read = {"user_ids", *scorer.columns, *(SEEN_COLUMNS if exclude_seen else ())}
+    read |= set(() if reasons is None else reasons.columns)
 
     def score(block: Block) -> pa.RecordBatch:
         user_ids = block.column("user_ids").flatten()
         excluded = items_in_splits(block, (TRAIN, VALIDATION, TEST)) if exclude_seen else nothing(len(user_ids))
-        best, tiers = scorer(block, excluded, k)
-        lists, scores = packed_lists(best)
+        scored = scorer(block, excluded, k)
+        lists, scores = packed_lists(scored.best)
         columns = [
             user_ids,
             lists_of(lists, pa.array(lists.indices)),
             lists_of(lists, pa.array(scores)),
-            pa.array(tiers.tolist(), pa.string()),
+            pa.array(scored.tiers.tolist(), pa.string()),
+            *(no_reasons(len(user_ids)) if reasons is None else reasons.of(block, scored)),
         ]
         return pa.record_batch(columns, names=RECOMMENDATIONS.schema.names)
 
-    return BlockMap(blocks, read, score, RECOMMENDATIONS.schema, names={"item_ids": item_ids})
+    names = {"item_ids": item_ids, **({} if reasons is None else reasons.names(item_ids))}
+    return BlockMap(blocks, read, score, RECOMMENDATIONS.schema, names=names)
 
 
 def measure_lists(blocks: Blocks, scorer: Scorer, k: int, diversity: Diversity | None = None) -> DataFrame:
@@ -68,7 +81,7 @@ def measure_lists(blocks: Blocks, scorer: Scorer, k: int, diversity: Diversity |
     read = {"first_user_idx", *SEEN_COLUMNS, *scorer.columns}
 
     def score(block: Block) -> pa.RecordBatch:
-        best, _ = scorer(block, items_in_splits(block, (TRAIN, VALIDATION)), width)
+        best = scorer(block, items_in_splits(block, (TRAIN, VALIDATION)), width).best
         relevant = items_in_splits(block, (TEST,))
         has_relevant = np.diff(relevant.indptr) > 0
         kept = TopK(best.indices[has_relevant], best.scores[has_relevant])

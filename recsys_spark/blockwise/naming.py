@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.types as kinds
 from numpy.typing import NDArray
 
 from recsys_spark.blockwise.files import MappedStrings
@@ -14,14 +16,13 @@ from recsys_spark.blockwise.files import MappedStrings
 _MOST_SPARSE = 4  # times as many positions as there are could occur: beyond that, hashing takes less memory
 
 Names = Mapping[str, MappedStrings]
-"""Strings by the name of the column that holds lists of positions in them."""
+"""Strings by the name of the column that holds lists of positions in them, or lists of such lists."""
 
 
 def with_names(batch: pa.RecordBatch, names: Names) -> pa.RecordBatch:
     """The batch with strings where it had positions."""
     for column, strings in names.items():
-        lists = batch.column(column)
-        named = _lists(lists, strings.take(lists.flatten()))
+        named = _renamed(batch.column(column), strings.take)
         batch = batch.set_column(batch.schema.get_field_index(column), column, named)
     return batch
 
@@ -29,11 +30,20 @@ def with_names(batch: pa.RecordBatch, names: Names) -> pa.RecordBatch:
 def with_dictionaries(table: pa.Table, names: Names) -> pa.Table:
     """The table with dictionaries of strings where it had positions: each string is looked up once."""
     for column, strings in names.items():
-        lists = table.column(column).combine_chunks()
-        codes, used = _codes(lists.flatten().to_numpy())
-        values = pa.DictionaryArray.from_arrays(pa.array(codes), strings.take(pa.array(used)))
-        table = table.set_column(table.schema.get_field_index(column), column, _lists(lists, values))
+        named = _renamed(table.column(column).combine_chunks(), partial(_coded, strings))
+        table = table.set_column(table.schema.get_field_index(column), column, named)
     return table
+
+
+def _coded(strings: MappedStrings, positions: pa.Array) -> pa.DictionaryArray:
+    codes, used = _codes(positions.to_numpy())
+    return pa.DictionaryArray.from_arrays(pa.array(codes), strings.take(pa.array(used)))
+
+
+def _renamed(lists: pa.ListArray, give: Callable[[pa.Array], pa.Array]) -> pa.ListArray:
+    """Lists, of lists or not, with what is given for the positions in them."""
+    inner = lists.flatten()
+    return _lists(lists, _renamed(inner, give) if kinds.is_list(inner.type) else give(inner))
 
 
 def _codes(positions: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:

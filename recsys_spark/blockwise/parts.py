@@ -68,9 +68,14 @@ def not_shared(path: Path | str) -> FileNotFoundError:
 
 def _repeating(schema: pa.Schema) -> list[str]:
     """Columns worth a dictionary: ids are, floats cost more with one and take more room."""
-    is_text = {field.name: kinds.is_string(field.type) for field in schema}
-    in_lists = [f for f in schema if kinds.is_list(f.type) and kinds.is_dictionary(f.type.value_type)]
-    return [name for name in is_text if is_text[name]] + [f"{field.name}.list.element" for field in in_lists]
+    repeating = []
+    for field in schema:
+        path, kind = field.name, field.type
+        while kinds.is_list(kind):
+            path, kind = f"{path}.list.element", kind.value_type
+        if kinds.is_dictionary(kind) or (kinds.is_string(kind) and path == field.name):
+            repeating.append(path)
+    return repeating
 
 
 def _row_groups(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:

@@ -25,6 +25,7 @@ from recsys_spark.blockwise.learned import LearnedSimilarity
 from recsys_spark.blockwise.plan import Block
 from recsys_spark.blockwise.tastes import TASTE_COLUMNS, Tastes
 from recsys_spark.blockwise.user_rows import ROW_COLUMNS, ItemRange
+from recsys_spark.kernels.blending import Moments
 from recsys_spark.kernels.bounds import ItemBounds
 from recsys_spark.kernels.csr import IndexLists
 from recsys_spark.kernels.fold_in import rows_among
@@ -38,10 +39,14 @@ SCORES_AT_ONCE = 4 << 20  # of a task: 16 MB
 
 
 class Scored(NamedTuple):
-    """The best items of each user of a block (positions, -1 padded) and where each list comes from."""
+    """The best items of each user of a block (positions, -1 padded) and where each list comes from.
+
+    `moments`: of a blend, how the scores of its components were standardised.
+    """
 
     best: TopK
     tiers: NDArray[Any]
+    moments: Moments | None = None
 
 
 SEEN_COLUMNS = ("indptr", "indices", "splits")

@@ -37,12 +37,13 @@ class SegmentScorer:
 
     def __call__(self, block: Block, excluded: IndexLists, k: int) -> Scored:
         """The k best items of each user."""
-        best, tiers = self.scorer(block, excluded, k)
+        scored = self.scorer(block, excluded, k)
+        best, tiers = scored.best, scored.tiers
         segments = np.where(tiers == "popularity", self.segments.load()[user_positions(block)], np.int32(-1))
         has_segment = segments >= 0
         if not has_segment.any():
-            return Scored(best, tiers)
+            return scored
         rest = TopK(best.indices, np.where(has_segment[:, None], best.scores - np.float32(1), best.scores))
         ranked = IndexLists(np.asarray(self.indptr.load()), self.items.load())
         found = put_first(ranked, self.scores.load(), segments, excluded, rest)
-        return Scored(found, np.where(has_segment, "segment_popularity", tiers))
+        return scored._replace(best=found, tiers=np.where(has_segment, "segment_popularity", tiers))

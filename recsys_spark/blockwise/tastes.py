@@ -13,6 +13,7 @@ from recsys_spark.blockwise.blocks import TRAIN, array_of, rows_of
 from recsys_spark.blockwise.files import MappedArray, distribute_array, save_array
 from recsys_spark.blockwise.plan import Block
 from recsys_spark.blockwise.user_rows import ROW_COLUMNS
+from recsys_spark.kernels.csr import CsrRows
 from recsys_spark.kernels.pooling import pool_weighted, unit_rows
 
 TASTE_COLUMNS = (*ROW_COLUMNS, "ages")
@@ -33,15 +34,19 @@ class Tastes:
         The sum of the vectors of the user's items, times rating and 2^(-age / half-life); an item without a time counts
         as a new one.
         """
-        vectors = self.vectors.load()
-        rows = rows_of(block, len(vectors))
+        rows, weights = self.weighted_rows(block)
+        return unit_rows(pool_weighted(rows, weights, self.vectors.load()))
+
+    def weighted_rows(self, block: Block) -> tuple[CsrRows, NDArray[np.float32]]:
+        """The items of each user of a block, and how much each counts, (entries,)."""
+        rows = rows_of(block, len(self.vectors.load()))
         weights = rows.values
         if self.half_life_days is not None:
             ages = np.nan_to_num(np.maximum(array_of(block, "ages", np.float32), 0.0), nan=0.0)
             weights = weights * np.exp2(-ages / np.float32(self.half_life_days))
         if self.hold_out:
             weights = weights * (array_of(block, "splits", np.uint8) == TRAIN)
-        return unit_rows(pool_weighted(rows, weights, vectors))
+        return rows, weights
 
 
 def distribute_tastes(

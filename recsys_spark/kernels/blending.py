@@ -20,6 +20,16 @@ class Centered(NamedTuple):
     covariance: NDArray[np.float64]
 
 
+class Moments(NamedTuple):
+    """Of the scores of each user's components over the items, (users, components): means, and 1 over deviations.
+
+    The means of products are those with centered vectors, 0; a deviation of 0 counts as an infinite one.
+    """
+
+    means: NDArray[np.float64]
+    inverses: NDArray[np.float64]
+
+
 def center_vectors(vectors: Floats, is_known: NDArray[np.bool_]) -> Centered:
     """Center item vectors, (n, d), of which those of some items, (n,), are known; 8 x n x d bytes while it runs."""
     known = vectors[is_known].astype(np.float64)
@@ -49,24 +59,40 @@ def _deviations(queries: Floats, covariance: NDArray[np.float64]) -> NDArray[np.
     return found
 
 
-def scaled_queries(queries: Floats, covariance: NDArray[np.float64], weights: NDArray[np.float64]) -> Floats:
-    """Queries (q, d) whose products deviate by `weights`, (q,), over the items; 0 where all items score the same."""
+def inverse_deviations(queries: Floats, covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """1 over the standard deviation of each query's products, (q,); 0 where all items score the same."""
     deviations = deviations_of_products(queries, covariance)
-    scales = np.where(deviations > 0.0, weights / np.where(deviations > 0.0, deviations, 1.0), 0.0)
-    scaled: Floats = (queries * scales[:, None]).astype(np.float32)
+    return np.where(deviations > 0.0, 1.0 / np.where(deviations > 0.0, deviations, 1.0), 0.0)
+
+
+def scaled_queries(queries: Floats, factors: NDArray[np.float64]) -> Floats:
+    """Queries (q, d) times factors (q,)."""
+    scaled: Floats = (queries * factors[:, None]).astype(np.float32)
     return scaled
 
 
-def add_standardised(totals: Floats, scores: Floats, places: NDArray[np.int32], weights: NDArray[np.float64]) -> None:
+def add_standardised(
+    totals: Floats, scores: Floats, places: NDArray[np.int32], weights: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Add scores (q, c) to the columns `places`, (c,), of totals (q, n), less their mean, deviating by `weights`, (q,).
 
-    Nothing is added where all scores of a row are the same.
+    Nothing is added where all scores of a row are the same. Gives the means and 1 over the deviations, (q,).
     """
-    _add_standardised(totals, scores, kernel_input(places, np.int32), kernel_input(weights, np.float64))
+    means, inverses = np.zeros(len(scores)), np.zeros(len(scores))
+    arrays = kernel_input(places, np.int32), kernel_input(weights, np.float64)
+    _add_standardised(totals, scores, *arrays, means, inverses)
+    return means, inverses
 
 
 @compiled
-def _add_standardised(totals: Floats, scores: Floats, places: NDArray[np.int32], weights: NDArray[np.float64]) -> None:
+def _add_standardised(
+    totals: Floats,
+    scores: Floats,
+    places: NDArray[np.int32],
+    weights: NDArray[np.float64],
+    means: NDArray[np.float64],
+    inverses: NDArray[np.float64],
+) -> None:
     count = places.size
     for row in range(scores.shape[0]):
         mean = 0.0
@@ -77,7 +103,11 @@ def _add_standardised(totals: Floats, scores: Floats, places: NDArray[np.int32],
         for place in range(count):
             variance += (scores[row, place] - mean) * (scores[row, place] - mean)
         deviation = np.sqrt(variance / max(count, 1))
-        if not deviation > 0.0 or weights[row] == 0.0:
+        means[row] = mean
+        if not deviation > 0.0:
+            continue
+        inverses[row] = 1.0 / deviation
+        if weights[row] == 0.0:
             continue
         scale = weights[row] / deviation
         for place in range(count):

@@ -87,7 +87,7 @@ def test_lists_with_a_model_behind_them_stay(spark: SparkSession, blocks: Blocks
     scorer = segment_scorer(spark, Halves(), tmp_path)
     assert set(scorer.columns) == {"ratings", "first_user_idx", "indptr"}
     (block,) = blocks(N_USERS).toArrow().to_batches()
-    best, tiers = scorer(block, IndexLists(np.zeros(N_USERS + 1, np.int64), np.zeros(0, np.int32)), 2)
+    best, tiers, _ = scorer(block, IndexLists(np.zeros(N_USERS + 1, np.int64), np.zeros(0, np.int32)), 2)
     is_own = (np.arange(N_USERS) % 2 == 1) & (SEGMENTS >= 0)
     assert tiers.tolist() == np.where(is_own, "segment_popularity", ["model", "popularity"] * 11 + ["model"]).tolist()
     for user in range(N_USERS):

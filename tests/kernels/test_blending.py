@@ -2,7 +2,13 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_spark.kernels.blending import add_standardised, center_vectors, deviations_of_products, scaled_queries
+from recsys_spark.kernels.blending import (
+    add_standardised,
+    center_vectors,
+    deviations_of_products,
+    inverse_deviations,
+    scaled_queries,
+)
 
 SEEDS = st.integers(0, 10_000)
 
@@ -18,7 +24,9 @@ def test_scaled_products_have_mean_0_and_deviate_by_the_weights(
     queries = random.standard_normal((n_queries, dims)).astype(np.float32)
     weights = random.random(n_queries) * 3
     centered = center_vectors(vectors, is_known)
-    products = scaled_queries(queries, centered.covariance, weights).astype(float) @ centered.vectors.T.astype(float)
+    products = scaled_queries(queries, weights * inverse_deviations(queries, centered.covariance)).astype(
+        float
+    ) @ centered.vectors.T.astype(float)
     np.testing.assert_array_equal(products[:, ~is_known], 0)
     known = products[:, is_known]
     if is_known.sum() > dims:  # else all may score the same but for rounding
@@ -38,10 +46,10 @@ def test_queries_of_nothing_and_items_all_alike_score_0() -> None:
     alike = np.ones((4, 2), np.float32)
     centered = center_vectors(alike, np.ones(4, bool))
     queries = np.array([[0, 0], [3, -1]], np.float32)
-    np.testing.assert_array_equal(scaled_queries(queries, centered.covariance, np.ones(2)), 0)
+    np.testing.assert_array_equal(scaled_queries(queries, inverse_deviations(queries, centered.covariance)), 0)
     unknown = center_vectors(alike, np.zeros(4, bool))
     np.testing.assert_array_equal(unknown.vectors, 0)
-    np.testing.assert_array_equal(scaled_queries(queries, unknown.covariance, np.ones(2)), 0)
+    np.testing.assert_array_equal(scaled_queries(queries, inverse_deviations(queries, unknown.covariance)), 0)
 
 
 @given(seed=SEEDS, count=st.integers(0, 6))
@@ -57,5 +65,9 @@ def test_standardised_scores_are_added_to_their_places(seed: int, count: int) ->
         deviation = scores[row].std() if count else 0.0
         if deviation > 0:
             expected[row, places] += weights[row] * (scores[row] - scores[row].mean()) / deviation
-    add_standardised(totals, scores, places, weights)
+    means, inverses = add_standardised(totals, scores, places, weights)
+    if count:
+        np.testing.assert_allclose(means, scores.mean(axis=1), atol=1e-6)
+        deviations = scores.std(axis=1)
+        np.testing.assert_allclose(inverses, [1 / each if each > 0 else 0 for each in deviations], rtol=1e-6)
     np.testing.assert_allclose(totals, expected, atol=1e-5)

@@ -52,6 +52,7 @@ SETS = {
     "content.min_items": "1",
     "content.embedding_dim": "6",
     "content.epochs": "5",
+    "reasons.enabled": "true",
 }
 Scores = NDArray[np.float64]
 
@@ -131,13 +132,13 @@ class Oracle:
                     weights[user, other] = 1 / (1 + row[other])
         return weights @ self.ratings
 
-    def scores(self) -> tuple[list[Scores], NDArray[np.bool_]]:
-        """Standardised, of each component; and the items that any knows."""
+    def raw(self) -> list[tuple[Scores, NDArray[np.bool_]]]:
+        """Of each component, and the items it knows."""
         popular = self.arrays["popularity"] > 0
         scored = self.arrays["is_trained_item"] | self.arrays["is_mapped_item"]
         described = self.workspace.arrays("content")["content_embeddings"].any(axis=1)
         everybody = np.ones((self.shape[0], 1))
-        raw = [
+        return [
             (self.embedded(), scored),
             (everybody * self.arrays["popularity"].astype(float), popular),
             (self.neighbors(), popular),
@@ -148,20 +149,25 @@ class Oracle:
             (self.content(self.session), described),
             (self.by_items("ease", self.session), popular),
         ]
-        standardised = []
-        for scores, is_known in raw:
+
+    def scores(self) -> tuple[list[Scores], NDArray[np.bool_]]:
+        """Standardised, of each component; and the items that any knows."""
+        standardised, is_any_known = [], np.zeros(self.shape[1], bool)
+        for scores, is_known in self.raw():
+            is_any_known |= is_known
             known = scores[:, is_known] - scores[:, is_known].mean(axis=1, keepdims=True)
             deviations = np.sqrt(np.square(known).mean(axis=1, keepdims=True))
             placed = np.zeros(self.shape)
             placed[:, is_known] = np.where(deviations > 1e-9, known / np.maximum(deviations, 1e-9), 0.0)
             standardised.append(placed)
-        return standardised, popular | scored | described
+        return standardised, is_any_known
+
+    def weights(self) -> Scores:
+        facts = self.workspace.facts("blend")["details"]
+        return np.array(facts["weights"])[np.searchsorted(facts["segments"], self.has.sum(axis=1), side="right")]
 
     def blended(self) -> Scores:
-        facts = self.workspace.facts("blend")["details"]
-        segments = np.searchsorted(facts["segments"], self.has.sum(axis=1), side="right")
-        weights = np.array(facts["weights"])[segments]
-        scores, is_known = self.scores()
+        weights, (scores, is_known) = self.weights(), self.scores()
         total = sum(weights[:, [number]] * each for number, each in enumerate(scores))
         return np.where(is_known, total, -np.inf)
 
@@ -175,6 +181,34 @@ def test_lists_are_those_of_the_weighted_sum(hybrid: Workspace) -> None:
         assert found.tier == "hybrid"
         np.testing.assert_allclose(found.scores, np.sort(row)[::-1][:TOP_K], atol=1e-4)
         np.testing.assert_allclose(found.scores, [row[oracle.items[item]] for item in found.item_ids], atol=1e-4)
+
+
+def test_reasons_are_of_the_component_that_adds_most(hybrid: Workspace) -> None:
+    """What all of its terms add is its own score as far as it counts, but for biases and inexact solutions."""
+    oracle = Oracle(hybrid, "model")
+    weights, raw, (scores, _) = oracle.weights(), oracle.raw(), oracle.scores()
+    explained = set()
+    for row in hybrid.rows("recommendations"):
+        user = oracle.users[row["user_id"]]
+        if row["tier"] == "popularity":
+            assert row["reasons"] == ["popular"] * TOP_K
+            continue
+        for place, item in enumerate(row["item_ids"]):
+            parts = [weights[user, number] * each[user, oracle.items[item]] for number, each in enumerate(scores)]
+            counting = [part for number, part in enumerate(parts) if weights[user, number] > 0]
+            model = COMPONENTS.index(row["reason_models"][place])
+            assert parts[model] == pytest.approx(max(counting), abs=1e-3)
+            explained.add(COMPONENTS[model])
+            own, known = raw[model]
+            factor = weights[user, model] / own[user, known].std()
+            terms = 0.0 if COMPONENTS[model] == "popularity" else factor * own[user, oracle.items[item]]
+            if COMPONENTS[model] != "embedding":
+                assert row["residuals"][place] == pytest.approx(row["scores"][place] - terms, abs=1e-3)
+            kinds = {"popularity": {"popular"}, "neighbors": {"because_users"}}
+            items = {"because_items", "new_item_content", "unexplained"}
+            assert row["reasons"][place] in kinds.get(COMPONENTS[model], items)
+            assert set(row["because_item_ids"][place]) <= seen_by_user(checkerboard())[row["user_id"]]
+    assert explained
 
 
 def test_candidates_carry_the_scores_of_each_component(hybrid: Workspace) -> None:

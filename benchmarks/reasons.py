@@ -1,0 +1,262 @@
+"""What reasons cost beside the lists they explain, and whether they name the items that matter.
+
+`cost`: a block of 1,024 users through scoring, and the same with reasons for each of the k items, in turns; once up to
+the rows in memory and once written as Parquet. Processor time of one core, so that others on the machine count less.
+`quality`: how often the item named first is the one without which the score would fall most: the vector of the user is
+solved for anew without each of his items, which takes longer than all else and is what the terms stand for.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from benchmarks.datasets import CACHE, ml_100k_ratings
+from benchmarks.harness import run_cases, save
+from benchmarks.jobs import World
+from recsys_spark.blockwise.blocks import TEST, TRAIN, VALIDATION, binary_cell, items_in_splits
+from recsys_spark.blockwise.explanations import ListReasons, OneModel, named_models
+from recsys_spark.blockwise.files import MappedArray, MappedStrings
+from recsys_spark.blockwise.lists import recommend
+from recsys_spark.blockwise.parts import write_part
+from recsys_spark.blockwise.plan import BlockMap, MovedBlocks
+from recsys_spark.blockwise.reasons import KINDS, EmbeddedItems, Source, VotingUsers, WeighingItems
+from recsys_spark.blockwise.scorers import (
+    EmbeddingScorer,
+    ItemShard,
+    ItemVectors,
+    ItemWeights,
+    ItemWeightScorer,
+    NeighborScorer,
+    PopularityScorer,
+    Scorer,
+)
+from recsys_spark.blockwise.user_rows import ItemRange, RowShard
+from recsys_spark.kernels.attribution import even_attribution, least_squares_attribution
+from recsys_spark.kernels.bounds import bounds_of_any_order
+from recsys_spark.kernels.csr import CsrRows, IndexLists, joined_rows
+from recsys_spark.kernels.layout import EXTRA_COLUMNS
+from recsys_spark.kernels.least_squares import WholeDataLoss, fixed_side
+from recsys_spark.kernels.reasons import MOST_CONSIDERED, largest_products
+from recsys_spark.kernels.scoring import score_top_k
+from recsys_spark.model_sections import ModelSettings
+from recsys_spark.models.training import fit_embeddings
+
+NEIGHBORS, MOST, NEIGHBOR_USERS = 50, 2, 20_480
+LOSS = WholeDataLoss(0.01, 0.01)
+
+
+@dataclass(frozen=True)
+class Case:
+    """Lists of k by a model; `quality` has no lists but asks for the items that matter."""
+
+    model: str
+    items: int
+    k: int = 100
+    seen: int = 50
+
+    @property
+    def name(self) -> str:
+        """As in `embedding-50k-100`."""
+        return f"{self.model}-{self.items // 1000}k-{self.k}"
+
+
+SMALL = [
+    Case("embedding", 50_000),
+    Case("pooled", 50_000),
+    Case("neighbors", 50_000),
+    Case("ease", 10_000),
+    Case("quality", 1_000),
+]
+FULL = [*SMALL, Case("embedding", 50_000, k=10), Case("embedding", 50_000, seen=200), Case("embedding", 200_000)]
+
+
+def held(array: Any) -> MappedArray:
+    """An array in memory as the workers see those that are mapped."""
+    mapped = MappedArray("held")
+    mapped.__dict__["_mapped"] = array
+    return mapped
+
+
+def named(strings: Any) -> MappedStrings:
+    """The same of strings."""
+    mapped = MappedStrings("held")
+    mapped.__dict__["_mapped"] = pa.chunked_array([pa.array(list(strings), pa.large_string())])
+    return mapped
+
+
+def one_shard(vectors: np.ndarray) -> ItemVectors:
+    """All items as candidates, in their order."""
+    places = np.arange(len(vectors), dtype=np.int32)
+    shard = ItemShard(0, held(vectors), bounds_of_any_order(vectors))
+    return ItemVectors((shard,), held(places), held(places))
+
+
+def embedded(case: Case, block: pa.RecordBatch) -> tuple[pa.RecordBatch, Scorer, Source]:
+    """Products with vectors as long as those of a model, by least squares or pooled users."""
+    vectors = World(1, case.items).item_vectors() / 8
+    padding = np.zeros((case.items, EXTRA_COLUMNS), np.float32)
+    users = np.frombuffer(block.column("vectors")[0].as_buffer(), np.float32).reshape(-1, vectors.shape[1]) / 4
+    cell = binary_cell(np.hstack([users, np.zeros((len(users), EXTRA_COLUMNS), np.float32)]))
+    block = block.set_column(block.schema.get_field_index("vectors"), "vectors", cell)
+    fixed, flags = (
+        fixed_side(vectors),
+        {"is_trained": held(np.ones(case.items, bool)), "is_new": held(np.zeros(case.items, bool))},
+    )
+    if case.model == "pooled":
+        source = EmbeddedItems(held(vectors), is_unit=True, **flags)
+    else:
+        turned = {"vectors": held(fixed.turned), "diagonal": held(fixed.diagonal), "axes": held(fixed.axes)}
+        source = EmbeddedItems(loss=LOSS, is_unit=False, **turned, **flags)
+    return block, EmbeddingScorer(one_shard(np.hstack([vectors, padding]))), source
+
+
+def weighed(case: Case, block: pa.RecordBatch) -> tuple[pa.RecordBatch, Scorer, Source]:
+    """Weights of items by items."""
+    weights = np.random.default_rng(0).standard_normal((case.items, case.items), np.float32)
+    places = held(np.arange(case.items, dtype=np.int32))
+    items = ItemWeights(held(weights), places, places)
+    return block, ItemWeightScorer("ease", items, False, popular(case)), WeighingItems(items)
+
+
+def voted(case: Case, block: pa.RecordBatch) -> tuple[pa.RecordBatch, Scorer, Source]:
+    """Votes of 50 of 20,480 users."""
+    parts = [
+        CsrRows(*(np.frombuffer(each.column(name)[0].as_buffer(), kind) for name, kind in
+                  (("indptr", np.int64), ("indices", np.int32), ("ratings", np.float32))), case.items)
+        for each in World(NEIGHBOR_USERS, case.items, seen=case.seen).blocks()
+    ]  # fmt: skip
+    rows = joined_rows(parts)
+    shard = RowShard(0, held(rows.indptr), held(rows.indices), held(rows.values))
+    ranges = (ItemRange(0, case.items, shard),)
+    random, n_users = np.random.default_rng(5), len(block.column("user_ids")[0])
+    cells = {
+        "neighbor_indptr": np.arange(0, NEIGHBORS * n_users + 1, NEIGHBORS, dtype=np.int64),
+        "neighbor_indices": random.integers(0, NEIGHBOR_USERS, NEIGHBORS * n_users, dtype=np.int32),
+        "similarities": random.random(NEIGHBORS * n_users, dtype=np.float32),
+    }
+    for name, array in cells.items():
+        block = block.append_column(name, binary_cell(array))
+    return block, NeighborScorer(ranges, False, popular(case), "sum", 0.0), VotingUsers(ranges, None)
+
+
+def popular(case: Case) -> PopularityScorer:
+    """What users without a list of their own would get."""
+    return PopularityScorer(one_shard(np.ones((case.items, 1), np.float32)))
+
+
+MAKERS: dict[str, Callable[[Case, pa.RecordBatch], tuple[pa.RecordBatch, Scorer, Source]]] = {
+    "embedding": embedded, "pooled": embedded, "ease": weighed, "neighbors": voted,
+}  # fmt: skip
+
+
+def measure_cost(case: Case, rounds: int) -> None:
+    (first,) = World(1024, case.items, seen=case.seen).blocks()
+    block, scorer, source = MAKERS[case.model](case, first)
+    explainer = OneModel(case.model, source, MOST)
+    has_neighbors = case.model == "neighbors"
+    reasons = ListReasons(explainer, named(KINDS), named(named_models(explainer)), has_neighbors)
+    items = named(f"item-{item}" for item in range(case.items))
+    plain, full = (recommend(MovedBlocks(()), scorer, items, case.k, reasons=each) for each in (None, reasons))
+    excluded = items_in_splits(block, (TRAIN, VALIDATION, TEST))
+    folder = Path(tempfile.mkdtemp(prefix="benchmark-"))
+    work = {
+        "scores": lambda: scorer(block, excluded, case.k),
+        "lists": lambda: plain.work(block),
+        "lists_and_reasons": lambda: full.work(block),
+        "written_lists": lambda: written(plain, block, folder),
+        "written_lists_and_reasons": lambda: written(full, block, folder),
+    }
+    seconds = processor_time(work, rounds)
+    shutil.rmtree(folder)
+    added = {
+        "in_memory": np.array(seconds["lists_and_reasons"]) / np.array(seconds["lists"]) - 1,
+        "written": np.array(seconds["written_lists_and_reasons"]) / np.array(seconds["written_lists"]) - 1,
+    }
+    medians = {name: round(float(np.median(each)) / 1024 * 1e6, 1) for name, each in seconds.items()}
+    line = {"benchmark": "reasons", "case": case.name, "seen": case.seen, "named": MOST, "microseconds_a_user": medians,
+            "added_percent": {name: round(100 * float(np.median(each)), 1) for name, each in added.items()},
+            "rounds": rounds}  # fmt: skip
+    print(json.dumps(save("reasons", line)), flush=True)
+
+
+def written(lists: BlockMap, block: pa.RecordBatch, folder: Path) -> None:
+    """As a task does."""
+    list(write_part(iter([lists.work(block)]), folder, lists.names))
+
+
+def processor_time(contenders: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of processor time of each contender, in turns, after a warm-up."""
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for number in range(rounds + 1):
+        for name, work in contenders.items():
+            started = time.thread_time()
+            work()
+            if number > 0:
+                seconds[name].append(time.thread_time() - started)
+    return seconds
+
+
+def measure_quality(users: int = 400, k: int = 20) -> None:
+    """On MovieLens-100K, every rating as seen, `ials` with default settings, 10 epochs."""
+    pairs = ml_100k_ratings()
+    fit = fit_embeddings(replace(pairs, rating=np.ones(len(pairs), np.float32)), ModelSettings(), 0, epochs=10)
+    loss, fixed = fit.whole_data_loss, fixed_side(fit.embeddings.item_vectors)
+    assert loss is not None
+    rows = CsrRows(pairs.indptr(), pairs.item_idx, np.ones(len(pairs), np.float32), pairs.n_items).slice_rows(0, users)
+    vectors, items = fit.embeddings.scoring_vectors()
+    best = score_top_k(vectors[:users], items, IndexLists(rows.indptr, rows.indices), k)
+    turned = fit.embeddings.user_vectors[:users] @ fixed.axes
+    shared = rows, turned, fixed.turned, fixed.diagonal
+    attributions = {
+        "all_items": (least_squares_attribution(*shared, loss, pairs.n_items), pairs.n_items),
+        "most_of_a_list": (least_squares_attribution(*shared, loss, pairs.n_items), MOST_CONSIDERED),
+        "as_if_free": (even_attribution(*shared, pairs.n_items), pairs.n_items),
+    }
+    terms = {
+        name: largest_products(found.rows, found.scales, fixed.turned, fixed.turned, best.indices, 1, considered)
+        for name, (found, considered) in attributions.items()
+    }
+    agreed: dict[str, list[Any]] = {name: [] for name in (*terms, "of_hu_et_al")}
+    for user in range(users):
+        own = rows.indices[rows.indptr[user] : rows.indptr[user + 1]]
+        without, of_paper = leave_one_out(own, best.indices[user], fixed, loss, pairs.n_items)
+        most = own[without.argmax(axis=0)]
+        for name, each in terms.items():
+            agreed[name].append(each.columns[user, :, 0] == most)
+        agreed["of_hu_et_al"].append(own[of_paper.argmax(axis=0)] == most)
+    left = {name: np.abs(best.scores - each.sums) / np.abs(best.scores) for name, each in terms.items()}
+    line = {"benchmark": "reasons", "case": "quality", "dataset": "ml-100k", "users": users, "k": k,
+            "same_item_first": {name: round(float(np.mean(each)), 3) for name, each in agreed.items()},
+            "median_share_left": {name: round(float(np.median(each)), 4) for name, each in left.items()}}  # fmt: skip
+    print(json.dumps(save("reasons", line)), flush=True)
+
+
+def leave_one_out(own: Any, listed: Any, fixed: Any, loss: WholeDataLoss, n_items: int) -> tuple[Any, Any]:
+    """What each own item's absence takes from each score, (own, listed), solved anew; and Hu et al.'s terms."""
+    entries, items = fixed.turned[own].astype(float), fixed.turned[listed].astype(float)
+    rest = np.diag(loss.unobserved_weight * fixed.diagonal + loss.l2 * (len(own) + loss.unobserved_weight * n_items))
+    whole, target = rest + entries.T @ entries, entries.sum(axis=0)
+    scores = items @ np.linalg.solve(whole, target)
+    lost = [scores - items @ np.linalg.solve(whole - np.outer(each, each), target - each) for each in entries]
+    return np.array(lost), entries @ np.linalg.solve(whole, items.T)
+
+
+def run(case: Case, rounds: int) -> None:
+    if case.model != "quality":
+        measure_cost(case, rounds)
+    elif (CACHE / "ml-100k.inter").exists():
+        measure_quality()
+
+
+if __name__ == "__main__":
+    run_cases(__doc__, SMALL, FULL, run)
