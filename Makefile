@@ -23,7 +23,7 @@ run: check $(VENV)/.run data ## Run the whole night on MovieLens-100K in local m
 
 .PHONY: test
 test: check $(VENV)/.dev ## Run all tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadscope
 
 .PHONY: cluster-test
 cluster-test: check $(VENV)/.dev data package ## Run the night on a standalone cluster of two workers and compare it with local mode

@@ -22,6 +22,8 @@ NAMES = (
     "training_memory",
     "rating_error",
     "item_features",
+    "item_model_quality",
+    "hybrid_quality",
     "diversity",
     "reasons",
 )

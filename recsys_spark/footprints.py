@@ -215,4 +215,4 @@ def driver_bytes_of_blend(settings: Settings) -> int:
     """What the driver's Python holds while it learns a blend: candidates, and with a ranking stage their features."""
     components = len(settings.components)
     candidates = settings.hybrid.validation_users * settings.hybrid.candidates * components
-    return candidates * ((20 + 12 * components) + (12 * (components + 6) if settings.ranker.enabled else 0))
+    return candidates * ((20 + 12 * components) + (24 * (components + 6) if settings.ranker.enabled else 0))

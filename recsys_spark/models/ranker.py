@@ -18,6 +18,7 @@ Floats = NDArray[np.float32]
 Tensor = Any
 
 _LOWEST = -1e9  # what padding scores
+_LEAST_SCALE = 1e-3
 
 
 class RankingNetwork(keras.Model):  # type: ignore[misc]
@@ -120,8 +121,10 @@ def fit_ranker(
     known = lists.with_relevant()
     learned, held_out = known[train[known]], known[~train[known]]
     rows = np.repeat(train, np.diff(lists.indptr))
-    means, scales = lists.features[rows].mean(axis=0), lists.features[rows].std(axis=0)
-    scaling = means.astype(np.float32), np.where(scales > 1e-6, scales, 1.0).astype(np.float32)
+    features = lists.features[rows].astype(np.float64)
+    means, scales = features.mean(axis=0), features.std(axis=0)
+    # What hardly differs here may differ elsewhere, and would then drown all else.
+    scaling = means.astype(np.float32), np.where(scales > _LEAST_SCALE, scales, 1.0).astype(np.float32)
     model = RankingNetwork(settings.hidden_units, seed)
     model.compile(keras.optimizers.Adam(settings.learning_rate), loss=ListwiseLoss())
     stopping = keras.callbacks.EarlyStopping("val_loss", 0, settings.patience, mode="min", restore_best_weights=True)

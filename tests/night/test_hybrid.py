@@ -283,7 +283,7 @@ def test_the_ranking_stage_orders_the_candidates_by_its_network(
         row = ranked[oracle.users[user]].copy()
         row[[oracle.items[item] for item in had]] = -np.inf
         assert lists[user].tier == "ranker"
-        np.testing.assert_allclose(lists[user].scores, np.sort(row)[::-1][:TOP_K], atol=1e-3)
+        np.testing.assert_allclose(lists[user].scores, np.sort(row)[::-1][:TOP_K], rtol=1e-4, atol=1e-3)
     assert lists[UNSEEN_USER].tier == "popularity"
 
 

@@ -15,7 +15,7 @@ def test_today_is_the_date_in_the_time_zone_of_the_events() -> None:
 
     def today(zone: str) -> datetime.date:
         events = {"path": "/x", "timezone": zone, "columns": {"rating": "stars", "timestamp": "at"}}
-        return night._today(Settings(storage={"root": "/x"}, events=events))  # type: ignore[arg-type]
+        return night.today(Settings(storage={"root": "/x"}, events=events))  # type: ignore[arg-type]
 
     assert (today("Pacific/Kiritimati") - today("Etc/GMT+12")).days in (1, 2)
 

@@ -153,7 +153,7 @@ def _neighbor_scores(
 def _cut_small(patch: pytest.MonkeyPatch) -> dict[str, int]:
     """Makes shards of a few rows; gives the largest number of shards that each kind was cut into."""
     most: dict[str, int] = {}
-    patch.setattr(scoring, "_shard_bytes", lambda _: SHARD_BYTES)
+    patch.setattr(scoring, "shard_bytes", lambda _: SHARD_BYTES)
     for name in ("distribute_items", "distribute_entities", "distribute_user_rows", "distribute_item_ranges"):
         patch.setattr(scoring, name, _counting(name, most))
     return most
