@@ -14,9 +14,11 @@ from pyspark.sql import SparkSession
 from recsys_spark import scoring
 from recsys_spark.blockwise.items import distribute_ids
 from recsys_spark.blockwise.lists import recommend
+from recsys_spark.blockwise.neighbors import pack_neighbors
+from recsys_spark.blockwise.plan import MovedBlocks
 from recsys_spark.config import load_settings
 from recsys_spark.storage.runs import open_run
-from recsys_spark.tables import ITEMS
+from recsys_spark.tables import ITEMS, USER_BLOCKS, USER_NEIGHBORS
 from tests.night.catalogue import (
     FIRST_DAY,
     N_USERS,
@@ -174,7 +176,12 @@ def _lists(workspace: Workspace, run_id: str, model: str, scratch: Path) -> str:
     storage = open_run(workspace.spark, str(workspace.root), run_id)
     storage.scratch = scratch
     settings = load_settings(workspace.settings, [f"recommend.model={model}"])
-    blocks, scorer = scoring.list_scorer(storage, settings, "model")
+    with pytest.MonkeyPatch.context() as patch:
+        if model == "neighbors":  # the run's own lists are of another model, so it has no blocks of neighbors
+            blocks = storage.read(USER_BLOCKS)
+            moved = MovedBlocks((blocks, pack_neighbors(blocks, storage.read(USER_NEIGHBORS))))
+            patch.setattr(scoring, "blocks_of", lambda *_: moved)
+        blocks, scorer = scoring.list_scorer(storage, settings, "model")
     item_ids = distribute_ids(storage.spark, storage.fetch(ITEMS, scratch), "item", scratch / "ids")
     return digest_of(recommend(blocks, scorer, item_ids, TOP_K).frame().toArrow().to_pylist())
 
