@@ -181,28 +181,26 @@ def lists_of_components(night: Night) -> Iterator[tuple[str, pa.Table]]:
 
 
 def measured(lists: pa.Table, test: pa.Table, metrics: tuple[str, ...]) -> dict[str, NDArray[np.float64]]:
-    """Each metric of each test user."""
-    items = pc.unique(pa.concat_tables([test.select(["item"]).cast(pa.schema([("item", pa.string())]))]).column("item"))
+    """Each metric of each test user; all of them are in the training part."""
+    users, wanted = (test.column(name).cast(pa.string()).combine_chunks() for name in ("user", "item"))
     given = lists.column("item_ids").combine_chunks()
-    items = pc.unique(pa.chunked_array([items, pc.unique(given.flatten())]))
-    by_user = {user: row for row, user in enumerate(lists.column("user_id").to_pylist())}
-    places = pc.index_in(given.flatten(), items).to_numpy()
-    offsets = given.offsets.to_numpy()
-    users = np.array([by_user.get(user, -1) for user in test.column("user").cast(pa.string()).to_pylist()])
-    wanted = pc.index_in(test.column("item").cast(pa.string()), items).to_numpy()
-    order = np.lexsort((wanted, users))
-    users, wanted = users[order], wanted[order]
-    users, wanted = users[users >= 0], wanted[users >= 0]
-    rows, counts = np.unique(users, return_counts=True)
-    best = np.full((len(rows), int(np.diff(offsets).max())), -1)
-    for place, row in enumerate(rows):
-        found = places[offsets[row] : offsets[row + 1]]
-        best[place, : len(found)] = found
-    relevant = IndexLists(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), wanted.astype(np.int32))
-    hits = hits_matrix(best, relevant)
-    ks = sorted({int(metric.partition("@")[2]) for metric in metrics})
-    found = ranking_metrics(hits, counts, ks)
-    return {metric: np.asarray(found[metric]) for metric in metrics}
+    items = pc.unique(pa.chunked_array([wanted, given.flatten()]))
+    rows = pc.index_in(users, lists.column("user_id").combine_chunks())
+    assert rows.null_count == 0
+    order = np.lexsort((pc.index_in(wanted, items).to_numpy(), rows.to_numpy()))
+    found, counts = np.unique(rows.to_numpy(), return_counts=True)
+    relevant = pc.index_in(wanted, items).to_numpy()[order].astype(np.int32)
+    best = np.full((len(lists), int(pc.max(pc.list_value_length(given)).as_py())), -1)
+    lengths = pc.list_value_length(given).to_numpy()
+    best[np.arange(best.shape[1]) < lengths[:, None]] = pc.index_in(given.flatten(), items).to_numpy()
+    hits = hits_matrix(best[found], IndexLists(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), relevant))
+    values = ranking_metrics(hits, counts, sorted({int(metric.partition("@")[2]) for metric in metrics}))
+    return {metric: np.asarray(values[metric]) for metric in metrics}
+
+
+def t_of(gain: NDArray[np.float64]) -> float:
+    """Of paired differences; 0 where there are none."""
+    return round(float(gain.mean() / (gain.std() / np.sqrt(len(gain)))), 2) if gain.any() else 0.0
 
 
 def run(case: Run) -> None:
@@ -222,9 +220,7 @@ def run(case: Run) -> None:
     line = {
         "best": best,
         "gains": {metric: round(float(gain.mean()), 4) for metric, gain in gains.items()},
-        "t": {
-            metric: round(float(gain.mean() / (gain.std() / np.sqrt(len(gain)))), 2) for metric, gain in gains.items()
-        },
+        "t": {metric: t_of(gain) for metric, gain in gains.items()},
         "users": len(gains[first]),
         "night_s": seconds,
         "weights": facts["weights"],

@@ -6,7 +6,7 @@ import sys
 
 from recsys_spark.audit import Facts, audit_lists, free_items, require_passed
 from recsys_spark.config import Settings
-from recsys_spark.scoring import candidate_items
+from recsys_spark.list_scorers import candidate_items
 from recsys_spark.storage.run_storage import RunStorage
 from recsys_spark.tables import INTERACTIONS, RECOMMENDATIONS, USERS
 

@@ -11,8 +11,9 @@ from recsys_spark.audit import Facts
 from recsys_spark.blockwise.lists import measure_lists, reranked, scored_once
 from recsys_spark.config import Settings
 from recsys_spark.diversity import load_diversity
+from recsys_spark.list_scorers import baseline_scorer, list_scorer
 from recsys_spark.metrics.measure import measure
-from recsys_spark.scoring import baseline_scorer, blocks_of, list_scorer
+from recsys_spark.scoring import blocks_of
 from recsys_spark.storage.run_storage import RunStorage
 from recsys_spark.tables import BY_SCORE, ITEMS, METRICS, USER_BLOCKS
 

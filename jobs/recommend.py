@@ -10,8 +10,8 @@ from recsys_spark.blockwise.items import distribute_ids
 from recsys_spark.blockwise.lists import recommend
 from recsys_spark.config import Settings
 from recsys_spark.diversity import load_diversity
+from recsys_spark.list_scorers import list_scorer
 from recsys_spark.reasons import load_reasons
-from recsys_spark.scoring import list_scorer
 from recsys_spark.storage.run_storage import RunStorage
 from recsys_spark.tables import ITEMS, RECOMMENDATIONS
 

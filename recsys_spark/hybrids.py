@@ -123,23 +123,6 @@ def ranked_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[Bl
     return blocks, RankedScorer(blend, network, facts, settings.hybrid.candidates)
 
 
-def hybrid_items(storage: RunStorage, settings: Settings) -> Flags:
-    """The items that any component of the blend knows, (items,)."""
-    model, known = load_model(storage, "model"), []
-    for name in settings.components:
-        space = name.removeprefix("session_")
-        if space == "embedding":
-            known.append(model.is_scored_item)
-        elif space == "content":
-            known.append(np.asarray(load_content(storage).any(axis=1)))
-        elif space in ("ease", "graph_filter"):
-            folder = storage.download(f"model-{space}", storage.scratch)
-            known.append(np.load(folder / "places.npy", allow_pickle=False) >= 0)
-        else:
-            known.append(model.popularity > 0)
-    return np.asarray(np.any(known, axis=0))
-
-
 def _tables(settings: Settings, fit: Fit) -> list[Table]:
     tables = [USER_BLOCKS]
     if "embedding" in settings.components:

@@ -1,4 +1,4 @@
-"""Puts scorers together from what a run has stored: which model scores, on which blocks."""
+"""Puts the scorers of single models together from what a run has stored, and loads what others are made of."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
-from pyspark.sql import DataFrame
 
 from recsys_spark.blockwise.blocks import array_of, read_blocks
 from recsys_spark.blockwise.files import MappedArray, distribute_array
@@ -27,7 +25,6 @@ from recsys_spark.blockwise.scorers import (
     PopularityScorer,
     Scorer,
 )
-from recsys_spark.blockwise.segments import SegmentScorer
 from recsys_spark.blockwise.similar import EmbeddedEntities, distribute_entities
 from recsys_spark.blockwise.stored import stored_blocks
 from recsys_spark.blockwise.tastes import distribute_tastes
@@ -40,7 +37,6 @@ from recsys_spark.model_sections import Loss
 from recsys_spark.models.embeddings import Embeddings
 from recsys_spark.models.export import load_embeddings, read_manifest
 from recsys_spark.tables import (
-    INTERACTIONS,
     ITEMS,
     NEIGHBOR_BLOCKS,
     SELECTION_EMBEDDINGS,
@@ -69,47 +65,12 @@ EMBEDDINGS: dict[Fit, Table] = {"model": USER_EMBEDDINGS, "selection": SELECTION
 NEIGHBORS: dict[Fit, Table] = {"model": NEIGHBOR_BLOCKS, "selection": SELECTION_NEIGHBOR_BLOCKS}
 
 
-def list_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[Blocks, Scorer]:
-    """The blocks to score and the scorer that the settings choose."""
-    blocks, scorer = _chosen_scorer(storage, settings, fit)
-    return blocks, _by_segment(storage, settings, fit, scorer)
-
-
-def _chosen_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[Blocks, Scorer]:
-    if settings.recommend.model == "embedding":
-        return _embedding_scorer(storage, settings, fit)
-    if settings.recommend.model == "content":
-        return _content_scorer(storage, settings, fit)
-    if settings.recommend.model == "hybrid":
-        from recsys_spark.hybrids import ranked_scorer
-
-        return ranked_scorer(storage, settings, fit)
-    if settings.recommend.model in settings.item_models:
-        return _item_weight_scorer(storage, settings, fit)
-    return _neighbor_scorer(storage, settings, fit)
-
-
 def popularity_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> PopularityScorer:
     """The same most popular items for everybody."""
     popularity = load_model(storage, fit).popularity
     folder = storage.scratch / f"{fit}-popularity"
     items = distribute_items(storage.spark, popularity[:, None], popularity > 0, folder, shard_bytes(settings))
     return PopularityScorer(items)
-
-
-def baseline_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> Scorer:
-    """Lists by popularity for everybody, in each user's segment where there is one: what others are measured beside."""
-    return _by_segment(storage, settings, fit, popularity_scorer(storage, settings, fit))
-
-
-def _by_segment(storage: RunStorage, settings: Settings, fit: Fit, scorer: Scorer) -> Scorer:
-    """The scorer, with the lists of users' segments in the place of those of all users, if there are segments."""
-    if settings.popularity.segment is None:
-        return scorer
-    source, scratch = storage.download(f"{fit}-segments", storage.scratch), storage.scratch / f"{fit}-segments"
-    if np.load(source / "indptr.npy", allow_pickle=False).size == 1:  # no segment has enough users
-        return scorer
-    return SegmentScorer(scorer, **distribute_folder(storage, source, scratch))
 
 
 def distribute_folder(storage: RunStorage, source: Path, scratch: Path) -> dict[str, MappedArray]:
@@ -208,13 +169,15 @@ def shard_bytes(settings: Settings) -> int:
     return settings.matrix.shard_mb << 20
 
 
-def _embedding_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[Blocks, Scorer]:
+def embedding_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[Blocks, Scorer]:
+    """By the embedding model."""
     model = load_model(storage, fit)
     items = _distribute_model(storage, settings, fit, model)
     return blocks_of(storage, USER_BLOCKS, EMBEDDINGS[fit]), EmbeddingScorer(items)
 
 
-def _neighbor_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[Blocks, Scorer]:
+def neighbor_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[Blocks, Scorer]:
+    """By what neighbors have."""
     source, ranges = row_ranges(storage, settings, fit)
     fallback, mode = popularity_scorer(storage, settings, fit), neighbor_mode(settings)
     learned = learned_similarity(storage, settings, fit, source)
@@ -229,26 +192,20 @@ def row_ranges(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[RowSo
     return source, distribute_item_ranges(storage.spark, source, scratch, shard_bytes(settings))
 
 
-def candidate_items(storage: RunStorage, settings: Settings) -> DataFrame:
-    """The items that lists can hold, as `item_idx`: those that the chosen model scores."""
-    if settings.recommend.model == "neighbors":
-        return storage.read(INTERACTIONS).select("item_idx").distinct()
-    if settings.recommend.model == "hybrid":
-        from recsys_spark.hybrids import hybrid_items
-
-        is_candidate = hybrid_items(storage, settings)
-    elif settings.recommend.model in settings.item_models:
-        folder = storage.download(f"model-{settings.recommend.model}", storage.scratch)
-        is_candidate = np.asarray(np.load(folder / "places.npy", allow_pickle=False) >= 0)
-    elif settings.recommend.model == "content":
-        is_candidate = np.asarray(load_content(storage).any(axis=1))
-    else:
-        is_candidate = load_model(storage, "model").is_scored_item
-    positions = pd.DataFrame({"item_idx": np.flatnonzero(is_candidate).astype(np.int32)})
-    return storage.spark.createDataFrame(positions, "item_idx int")
+def known_items(storage: RunStorage, name: str) -> NDArray[np.bool_]:
+    """The items that a model, or a component of a blend, scores, (items,): from the fit that has seen everything."""
+    source = name.removeprefix("session_")
+    if source == "content":
+        return np.asarray(load_content(storage).any(axis=1))
+    if source in ("ease", "graph_filter"):
+        folder = storage.download(f"model-{source}", storage.scratch)
+        return np.asarray(np.load(folder / "places.npy", allow_pickle=False) >= 0)
+    model = load_model(storage, "model")
+    return model.is_scored_item if source == "embedding" else model.popularity > 0
 
 
-def _content_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[Blocks, Scorer]:
+def content_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[Blocks, Scorer]:
+    """By what items are like."""
     vectors, scratch = load_content(storage), storage.scratch / f"{fit}-content"
     is_described = np.asarray(vectors.any(axis=1))
     popularity = load_model(storage, fit).popularity
@@ -258,7 +215,8 @@ def _content_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[
     return blocks_of(storage, USER_BLOCKS), ContentScorer(items, tastes)
 
 
-def _item_weight_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[Blocks, Scorer]:
+def item_weight_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[Blocks, Scorer]:
+    """By a linear model of items by items."""
     tier, fallback = settings.recommend.model, popularity_scorer(storage, settings, fit)
     weights = distribute_item_weights(storage, fit, tier)
     return blocks_of(storage, USER_BLOCKS), ItemWeightScorer(tier, weights, fit == "selection", fallback)

@@ -52,6 +52,7 @@ def test_a_learned_similarity_is_planned_when_it_takes_more_than_the_model() -> 
     plans = plan_night(chosen, Workload(40_000, 1_000, 4_000_000), SPEEDS, cores=2)
     of_users, of_a_batch = 40_000 * (60 * 100 + 40 * 200 + 8 * 64), 256 * 200 * (8 * 100 + 4 * 64)
     assert plan_of("train", plans).driver_bytes == of_users + of_a_batch + 12 * 64 * 1_000
+    assert plan_of("neighbors", plans).seconds == pytest.approx(2 * 40_000**2 * 4e-9 / 2), "lists are measured, too"
     rows = 8 * 4_000_000 + 8 * 40_000
     assert plan_of("recommend", plans).disk_bytes == 1_000 * (67 * 4 + 8) + 4 * 64 * 40_000 + rows
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from recsys_spark import scoring
+from recsys_spark import list_scorers
 from recsys_spark.blockwise.blocks import binary_cell
 from recsys_spark.popularity import ONE, find_segments, item_popularity, learn_segments, pair_weights, rank_segments
 from recsys_spark.sections import PopularitySettings
@@ -188,4 +188,4 @@ def test_lists_stay_as_they_are_where_no_segment_has_enough_users(tmp_path: Path
     assert set(run.arrays("model-segments")["segments"]) == {-1}
     run.download = lambda name, scratch: tmp_path / name
     scorer, settings = cast(Any, object()), cast(Any, SimpleNamespace(popularity=chosen))
-    assert scoring._by_segment(run, settings, "model", scorer) is scorer
+    assert list_scorers._by_segment(run, settings, "model", scorer) is scorer

@@ -109,9 +109,11 @@ class BlockBlend:
                 self._vectors[number] = component, component.profile.of(block)
             else:
                 self._scores[number] = component, component.profile.of(block)
-        n_users, n_components = array_of(block, "indptr", np.int64).size - 1, len(scorer.components)
-        self.moments = Moments(np.zeros((n_users, n_components)), np.zeros((n_users, n_components)))
-        self._dims = sum(shard.vectors.load().shape[1] for shard in scorer.items.shards[:1])
+        shape = array_of(block, "indptr", np.int64).size - 1, len(scorer.components)
+        self.moments = Moments(np.zeros(shape), np.zeros(shape))
+        for number, (vectors_of, vectors) in self._vectors.items():
+            self.moments.inverses[:, number] = inverse_deviations(vectors, vectors_of.covariance.load())
+        self._dims = scorer.items.shards[0].vectors.load().shape[1]
 
     def best(self, users: NDArray[np.int64], weights: Weights, excluded: IndexLists, k: int) -> TopK:
         """The k best items, as item positions, of some users of the block by their weights, (users, components)."""
@@ -153,9 +155,7 @@ class BlockBlend:
     def _queries(self, users: NDArray[np.int64], weights: Weights) -> Floats:
         queries = np.zeros((len(users), self._dims), np.float32)
         for number, (component, vectors) in self._vectors.items():
-            inverses = inverse_deviations(vectors[users], component.covariance.load())
-            self.moments.inverses[users, number] = inverses
-            scaled = scaled_queries(vectors[users], inverses * weights[:, number])
+            scaled = scaled_queries(vectors[users], self.moments.inverses[users, number] * weights[:, number])
             queries[:, component.first : component.first + scaled.shape[1]] += scaled
         return queries
 

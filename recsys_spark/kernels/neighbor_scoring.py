@@ -3,7 +3,7 @@
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from recsys_spark.kernels.csr import CsrRows, IndexLists, require_valid_columns
 from recsys_spark.kernels.jit import compiled, kernel_input
@@ -66,16 +66,8 @@ def score_from_neighbors(
     _require_valid(neighbor_rows, neighbors, similarities, excluded, mode, shrinkage)
     best = empty_top_k(neighbors.n_rows, k, -np.inf, np.float32)
     failed_query = _score(
-        Ragged(
-            kernel_input(neighbor_rows.indptr, np.int64),
-            kernel_input(neighbor_rows.indices, np.int32),
-            kernel_input(neighbor_rows.values, np.float32),
-        ),
-        Ragged(
-            kernel_input(neighbors.indptr, np.int64),
-            kernel_input(neighbors.indices, np.int64),
-            kernel_input(similarities, np.float32),
-        ),
+        _ragged(neighbor_rows, neighbor_rows.values, np.int32),
+        _ragged(neighbors, similarities, np.int64),
         kernel_input(excluded.indptr, np.int64),
         kernel_input(excluded.indices, np.int64),
         _no_votes(neighbor_rows.n_columns),
@@ -100,16 +92,8 @@ def sum_votes(neighbor_rows: CsrRows, neighbors: IndexLists, similarities: NDArr
     _require_valid(neighbor_rows, neighbors, similarities, nothing, "sum", 0.0)
     scores = np.zeros((neighbors.n_rows, neighbor_rows.n_columns), np.float32)
     _sum_votes(
-        Ragged(
-            kernel_input(neighbor_rows.indptr, np.int64),
-            kernel_input(neighbor_rows.indices, np.int32),
-            kernel_input(neighbor_rows.values, np.float32),
-        ),
-        Ragged(
-            kernel_input(neighbors.indptr, np.int64),
-            kernel_input(neighbors.indices, np.int64),
-            kernel_input(similarities, np.float32),
-        ),
+        _ragged(neighbor_rows, neighbor_rows.values, np.int32),
+        _ragged(neighbors, similarities, np.int64),
         _no_votes(neighbor_rows.n_columns),
         scores,
     )
@@ -117,6 +101,12 @@ def sum_votes(neighbor_rows: CsrRows, neighbors: IndexLists, similarities: NDArr
         query = int(np.argmin(np.isfinite(scores).all(axis=1)))
         raise ValueError(f"query row {query} has a score that is not a finite float32")
     return scores
+
+
+def _ragged(lists: IndexLists, values: NDArray[np.float32], dtype: DTypeLike) -> Ragged:
+    return Ragged(
+        kernel_input(lists.indptr, np.int64), kernel_input(lists.indices, dtype), kernel_input(values, np.float32)
+    )
 
 
 @compiled

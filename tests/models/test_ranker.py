@@ -26,13 +26,12 @@ def lists_with_a_bend(seed: int) -> tuple[RankingLists, CandidateLists]:
 
 
 def test_it_learns_what_no_weights_can() -> None:
-    lists, judged = lists_with_a_bend(0)
+    lists, _ = lists_with_a_bend(0)
     network, losses = fit_ranker(lists, np.arange(N_LISTS) % 4 > 0, SETTINGS, seed=1)
     fresh, other = lists_with_a_bend(5)
     ranked = list_ndcgs(other, network_scores(fresh.features, fresh.sums, network), 3).mean()
     assert ranked > list_ndcgs(other, fresh.sums, 3).mean() + 0.15
     assert min(losses) < losses[0]
-    assert judged.n_lists == N_LISTS
 
 
 def test_the_same_seed_gives_the_same_bits() -> None:

@@ -17,8 +17,9 @@ from recsys_spark.blockwise.lists import recommend
 from recsys_spark.blockwise.neighbors import pack_neighbors
 from recsys_spark.blockwise.plan import MovedBlocks
 from recsys_spark.config import load_settings
+from recsys_spark.list_scorers import list_scorer
 from recsys_spark.storage.runs import open_run
-from recsys_spark.tables import ITEMS, USER_BLOCKS, USER_NEIGHBORS
+from recsys_spark.tables import ITEMS, NEIGHBOR_BLOCKS, USER_BLOCKS, USER_NEIGHBORS
 from tests.night.catalogue import (
     FIRST_DAY,
     N_USERS,
@@ -177,11 +178,11 @@ def _lists(workspace: Workspace, run_id: str, model: str, scratch: Path) -> str:
     storage.scratch = scratch
     settings = load_settings(workspace.settings, [f"recommend.model={model}"])
     with pytest.MonkeyPatch.context() as patch:
-        if model == "neighbors":  # the run's own lists are of another model, so it has no blocks of neighbors
+        if model == "neighbors" and not storage.exists(NEIGHBOR_BLOCKS):  # the run's lists are of another model
             blocks = storage.read(USER_BLOCKS)
             moved = MovedBlocks((blocks, pack_neighbors(blocks, storage.read(USER_NEIGHBORS))))
             patch.setattr(scoring, "blocks_of", lambda *_: moved)
-        blocks, scorer = scoring.list_scorer(storage, settings, "model")
+        blocks, scorer = list_scorer(storage, settings, "model")
     item_ids = distribute_ids(storage.spark, storage.fetch(ITEMS, scratch), "item", scratch / "ids")
     return digest_of(recommend(blocks, scorer, item_ids, TOP_K).frame().toArrow().to_pylist())
 
