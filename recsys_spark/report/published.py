@@ -18,6 +18,7 @@ from recsys_spark.blockwise.predict import RatingScale, predict_pairs, with_rati
 from recsys_spark.errors import RecsysError, SettingsError
 from recsys_spark.model_sections import ModelSettings
 from recsys_spark.night import scratch_folder
+from recsys_spark.report.lists import read_lists
 from recsys_spark.scoring import published_items
 from recsys_spark.session import open_session
 from recsys_spark.storage.filesystem import FileSystem, open_filesystem
@@ -50,24 +51,21 @@ def roll_back(settings: Settings, run_id: str | None, console: Console) -> None:
 
 
 def print_lists(settings: Settings, user_id: str, console: Console) -> None:
-    """Print the published list of a user, with titles where items have them.
+    """Print the published list of a user, with titles where items have them and reasons where lists have them.
 
     Raises:
         RecsysError: when nothing is published, or the user is not known.
     """
     storage = _current(settings)
-    lists = storage.read(RECOMMENDATIONS).where(F.col("user_id") == user_id)
-    entries = lists.select("tier", F.posexplode_outer(F.arrays_zip("item_ids", "scores")).alias("place", "entry"))
-    named = entries.join(storage.read(ITEMS), F.col("entry.item_ids") == F.col("item_id"), how="left")
-    rows = named.select("tier", "place", "item_id", "entry.scores", "attributes").orderBy("place").collect()
-    if not rows:
+    lists = read_lists(storage, storage.read(RECOMMENDATIONS).where(F.col("user_id") == user_id))
+    if not lists:
         raise RecsysError(f"user {user_id!r} is not in run {storage.run.run_id} of {storage.run.run_date}")
-    grid = _grid("rank", "item", "score", "title")
-    grid.title = Text(f"{user_id} ({rows[0]['tier']}), {storage.run.run_date}")
-    for row in rows:
-        if row["item_id"] is not None:
-            title = (row["attributes"] or {}).get("title", "")
-            grid.add_row(str(row["place"] + 1), Text(row["item_id"]), f"{row['scores']:.4f}", Text(title))
+    items, has_reasons = lists[0].items, any(item.why is not None for item in lists[0].items)
+    grid = _grid("rank", "item", "score", "title", *(["why"] if has_reasons else []))
+    grid.title = Text(f"{user_id} ({lists[0].tier}), {storage.run.run_date}")
+    for rank, item in enumerate(items, start=1):
+        texts = [item.item_id, f"{item.score:.4f}", item.title or "", *([item.why or ""] if has_reasons else [])]
+        grid.add_row(str(rank), *map(Text, texts))
     console.print(grid)
 
 

@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Grid
 
-from recsys_spark.tables import INTERACTIONS, ITEMS, RECOMMENDATIONS, TABLES, USERS, Table
+from recsys_spark.report.lists import read_lists
+from recsys_spark.tables import INTERACTIONS, ITEMS, RECOMMENDATIONS, TABLES, USERS
 
 if TYPE_CHECKING:
     from recsys_spark.storage.run_storage import RunStorage
@@ -43,6 +44,8 @@ def _facts(steps: dict[str, dict[str, Any]]) -> Iterator[tuple[str, str]]:
     yield "Interactions", f"{pairs['interactions']:,}, density {pairs['density']:.2%}"
     yield "Training", _curve(train)
     yield "Validation", _validation(train)
+    if "blend" in steps and "components" in steps["blend"]:
+        yield "Blend", _blend(steps["blend"])
     yield "Hold-out", _holdout(evaluate["metrics"])
     tiers = ", ".join(f"{tier} {count:,}" for tier, count in sorted(lists["tiers"].items()))
     yield "Lists", f"{lists['users']:,} users scored ({tiers})"
@@ -69,6 +72,25 @@ def _validation(train: dict[str, Any]) -> str:
     return f"{rmse}NDCG@10 {ours:.4f}, popularity {popular:.4f}{times}"
 
 
+def _blend(blend: dict[str, Any]) -> str:
+    names = blend["components"]
+    if "ndcgs" not in blend:
+        return "no user has validation items to learn weights from: all components count the same"
+    best, error = names[blend["best_component"]], blend["gain_standard_error"]
+    gain = f"{blend['gain']:+.4f} (standard error {error:.4f}) of NDCG@{blend['ndcg_at']} beside {best} alone"
+    if not blend["is_blended"]:
+        return f"{best} alone, because a blend has {gain}"
+    bounds = ["fewer", *(f"{bound:,} items or more" for bound in blend["segments"])] if blend["segments"] else ["all"]
+    weights = zip(bounds, blend["weights"], strict=True)
+    return "; ".join([gain, *(f"{bound}: {_shares(names, row)}" for bound, row in weights)])
+
+
+def _shares(names: list[str], weights: list[float]) -> str:
+    """How much each component counts, of 1 for all; the largest first, none for what does not count."""
+    shares = sorted(zip(weights, names, strict=True), key=lambda share: (-share[0], share[1]))
+    return ", ".join(f"{name} {weight / sum(weights):.2f}" for weight, name in shares if weight)
+
+
 def _holdout(metrics: list[dict[str, Any]]) -> str:
     values = {(row["model"], row["metric"], row["k"]): row["value"] for row in metrics}
     models = sorted({model for model, _, _ in values}, key=lambda model: (model == "popularity", model))
@@ -92,11 +114,19 @@ def _print_published(storage: RunStorage, console: Console) -> None:
 
 
 def _print_users(storage: RunStorage, console: Console) -> None:
-    liked, recommended = liked_titles(storage), recommended_titles(storage)
-    for user_id in list(recommended)[:_SHOWN_USERS]:
-        console.print(f"[bold]User {escape(user_id)}[/bold]", highlight=False)
-        for word, titles in (("liked", liked.get(user_id, [])), ("recommended", recommended[user_id])):
-            console.print(f"  {word:<12} {escape('; '.join(titles)) or 'nothing'}", soft_wrap=True, highlight=False)
+    rows = storage.read(RECOMMENDATIONS).join(_shown_users(storage), on="user_id", how="inner").orderBy("user_idx")
+    liked = liked_titles(storage)
+    for found in read_lists(storage, rows, _SHOWN_ITEMS):
+        console.print(f"[bold]User {escape(found.user_id)}[/bold]", highlight=False)
+        _print_items("liked", liked.get(found.user_id, []), console)
+        _print_items("recommended", [item.name for item in found.items], console)
+        for item in found.items:
+            if item.why is not None:
+                _print_items("", [f"{item.name}: {item.why}"], console)
+
+
+def _print_items(word: str, texts: list[str], console: Console) -> None:
+    console.print(f"  {word:<12} {escape('; '.join(texts)) or 'nothing'}", soft_wrap=True, highlight=False)
 
 
 def liked_titles(storage: RunStorage) -> dict[str, list[str]]:
@@ -106,31 +136,13 @@ def liked_titles(storage: RunStorage) -> dict[str, list[str]]:
     )
     pairs = storage.read(INTERACTIONS).join(_shown_users(storage), on="user_idx", how="inner")
     best = pairs.withColumn("place", F.row_number().over(by_user)).where(F.col("place") <= _SHOWN_ITEMS)
-    return _titles(best.select("user_id", "place", "item_idx"), storage, "item_idx")
-
-
-def recommended_titles(storage: RunStorage) -> dict[str, list[str]]:
-    """Titles of the first items of the shown users' lists."""
-    lists = storage.read(RECOMMENDATIONS).join(_shown_users(storage), on="user_id", how="inner")
-    items = lists.select("user_id", F.posexplode("item_ids").alias("place", "item_id"))
-    return _titles(items.where(F.col("place") < _SHOWN_ITEMS), storage, "item_id")
-
-
-def _shown_users(storage: RunStorage) -> DataFrame:
-    return storage.read(USERS).where(F.col("user_idx") < _SHOWN_USERS).select("user_idx", "user_id")
-
-
-def _titles(places: DataFrame, storage: RunStorage, key: str) -> dict[str, list[str]]:
-    title = F.coalesce(F.col("attributes")["title"], F.col("item_id"))
-    named = places.join(_columns(storage, ITEMS, key), on=key, how="inner").select(
-        "user_id", "place", title.alias("title")
-    )
+    named = best.join(storage.read(ITEMS).select("item_idx", "item_id", "attributes"), on="item_idx", how="inner")
+    title = F.coalesce(F.col("attributes")["title"], F.col("item_id")).alias("title")
     titles: dict[str, list[str]] = {}
-    for row in named.orderBy("user_id", "place").collect():
+    for row in named.select("user_id", "place", title).orderBy("user_id", "place").collect():
         titles.setdefault(row["user_id"], []).append(row["title"])
     return titles
 
 
-def _columns(storage: RunStorage, table: Table, key: str) -> DataFrame:
-    columns = [key, "attributes"] if key == "item_id" else [key, "item_id", "attributes"]
-    return storage.read(table).select(*columns)
+def _shown_users(storage: RunStorage) -> DataFrame:
+    return storage.read(USERS).where(F.col("user_idx") < _SHOWN_USERS).select("user_idx", "user_id")

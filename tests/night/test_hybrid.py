@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from pyspark.sql import SparkSession
+from rich.console import Console
 
+from recsys_spark.report.summary import print_summary
+from recsys_spark.storage.runs import open_run
 from tests.night.catalogue import (
     FIRST_DAY,
     N_ITEMS,
@@ -247,6 +251,19 @@ def test_the_manifest_tells_the_weights_and_what_the_blend_gains(hybrid: Workspa
     assert facts["gain"] == pytest.approx(facts["blend_ndcg"] - max(facts["ndcgs"]), abs=1e-5)
     assert facts["is_blended"] == (facts["gain"] > 0)
     assert facts["ndcg_at"] == TOP_K
+
+
+def test_the_summary_tells_the_weights_and_why_items_are_there(hybrid: Workspace) -> None:
+    storage = open_run(hybrid.spark, str(hybrid.root), hybrid.current() or "")
+    printed = io.StringIO()
+    print_summary(storage, Console(file=printed, width=1000))
+    lines = printed.getvalue().splitlines()
+    (blend,) = (line for line in lines if line.startswith("Blend"))
+    facts = hybrid.facts("blend")["details"]
+    assert f"{facts['gain']:+.4f} (standard error {facts['gain_standard_error']:.4f}) of NDCG@{TOP_K}" in blend
+    counting = {name for name, *weights in zip(COMPONENTS, *facts["weights"], strict=True) if any(weights)}
+    assert {name for name in COMPONENTS if f" {name} 0." in blend or f" {name} 1." in blend} == counting
+    assert sum(" because of " in line or ": new" in line or ": popular" in line for line in lines) >= TOP_K
 
 
 def test_lists_are_of_the_users_half_and_an_unseen_user_gets_the_popular_ones(hybrid: Workspace) -> None:

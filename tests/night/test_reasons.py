@@ -10,8 +10,11 @@ import pytest
 from numpy.typing import NDArray
 from pyspark.sql import SparkSession
 
+from recsys_spark.report.lists import read_lists
+from recsys_spark.storage.runs import open_run
+from recsys_spark.tables import RECOMMENDATIONS
 from tests.night.catalogue import FIRST_DAY, N_USERS, TOP_K, Workspace, half_of
-from tests.night.test_content import NEW, STRANGER, write_inputs
+from tests.night.test_content import NEW, STRANGER, title, write_inputs
 from tests.night.test_content import SETS as CONTENT
 
 SETS = {**CONTENT, "reasons.enabled": "true"}
@@ -110,6 +113,28 @@ def test_lists_of_popular_items_say_so(explained: Workspace) -> None:
     assert row["reasons"] == ["popular"] * TOP_K
     assert row["because_item_ids"] == row["contributions"] == [[]] * TOP_K
     assert row["residuals"] == row["scores"]
+
+
+def test_show_says_why(explained: Workspace) -> None:
+    storage = open_run(explained.spark, str(explained.root), explained.current() or "")
+    rows = storage.read(RECOMMENDATIONS).where("user_id in ('u07', 'u08')").orderBy("user_id")
+    found = {each.user_id: each for each in read_lists(storage, rows, most=2)}
+    assert list(found) == ["u07", "u08"]
+    for row in explained.rows("recommendations"):
+        for item, item_id, named in zip(
+            found[row["user_id"]].items if row["user_id"] in found else (),
+            row["item_ids"],
+            row["because_item_ids"],
+            strict=False,
+        ):
+            titles = ", ".join(title(int(own[1:])) for own in named)
+            assert item.item_id == item_id
+            assert item.why == (f"new, like {titles}" if item_id == NEW else f"because of {titles}")
+    outcome = explained.cli("show", "--user", "u07")
+    assert outcome.code == 0, outcome.err
+    header, *_ = (line.split() for line in outcome.out.splitlines() if "rank" in line)
+    assert header[-2] == "why"
+    assert "because" in outcome.out
 
 
 def test_terms_of_the_embedding_are_those_of_least_squares(explained: Workspace, tmp_path: Path) -> None:
