@@ -20,6 +20,7 @@ NAMES = (
     "time_to_quality",
     "warm_start",
     "training_memory",
+    "driver_memory",
     "rating_error",
     "item_features",
     "item_model_quality",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import ctypes
 import datetime
 import json
 import platform
+import re
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +16,8 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from threadpoolctl import threadpool_limits
+
+from recsys_spark.memory import MemorySampler
 
 RESULTS = Path(__file__).parent / "results"
 PROJECT, LIMIT = "project", "limit"
@@ -62,6 +66,21 @@ def take_turns(contenders: Mapping[str, Work], rounds: int) -> dict[str, list[fl
             if number > 0:
                 seconds[name].append(time.perf_counter() - started)
     return seconds
+
+
+def peak_beyond(warm_up: Work, work: Work) -> int:
+    """Bytes that this process holds at most while it works, beyond what it held after a warm-up; no mapped pages."""
+    warm_up()
+    ctypes.CDLL(None).malloc_trim(0)
+    before = _private_bytes()
+    with MemorySampler(_private_bytes) as sampler:
+        work()
+    return sampler.peak_bytes - before
+
+
+def _private_bytes() -> int:
+    text = Path("/proc/self/status").read_text()
+    return int(re.findall(r"RssAnon:\s+(\d+) kB", text)[0]) * 1024
 
 
 def report(benchmark: str, case: str, seconds: Mapping[str, list[float]], **more: Any) -> dict[str, Any]:

@@ -7,9 +7,7 @@ on a few pairs. Mapped pages are not counted: `mapped_mb` says how many there ca
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,10 +15,9 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from benchmarks.harness import save
+from benchmarks.harness import peak_beyond, save
 from benchmarks.synthetic import Case
 from recsys_spark.footprints import Workload, driver_bytes_of_training, mapped_bytes_of_training
-from recsys_spark.memory import MemorySampler
 from recsys_spark.model_sections import ModelSettings
 from recsys_spark.models.interactions import TrainingPairs
 from recsys_spark.models.training import fit_embeddings
@@ -58,20 +55,15 @@ def run(case: Case, loss: str) -> None:
 
 def train(folder: Path, users: int, items: int, loss: str) -> None:
     """Print the peak beyond a small training, and how long a pass took."""
-    settings = ModelSettings(loss=loss)
-    fit_embeddings(Case(100, 90, 2000).pairs(), settings, 0, epochs=1)
-    ctypes.CDLL(None).malloc_trim(0)
-    before = _private_bytes()
-    with MemorySampler(_private_bytes) as sampler:
+    settings, seconds = ModelSettings(loss=loss), []
+
+    def work() -> None:
         arrays = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS)
         fit = fit_embeddings(TrainingPairs(*arrays, users, items, folder), settings, 0, epochs=PASSES)
-    seconds = round(float(np.median([log.seconds for log in fit.history])), 2)
-    print(json.dumps({"bytes": sampler.peak_bytes - before, "seconds_a_pass": seconds}))
+        seconds.extend(log.seconds for log in fit.history)
 
-
-def _private_bytes() -> int:
-    text = Path("/proc/self/status").read_text()
-    return int(re.findall(r"RssAnon:\s+(\d+) kB", text)[0]) * 1024
+    peak = peak_beyond(lambda: fit_embeddings(Case(100, 90, 2000).pairs(), settings, 0, epochs=1), work)
+    print(json.dumps({"bytes": peak, "seconds_a_pass": round(float(np.median(seconds)), 2)}))
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from recsys_spark.audit import Facts
@@ -19,6 +20,7 @@ from recsys_spark.learning import SEEN, FitName, read_pairs
 if TYPE_CHECKING:
     from recsys_spark.blend_sections import ItemModelName
     from recsys_spark.config import Settings
+    from recsys_spark.models.interactions import TrainingPairs
     from recsys_spark.storage.run_storage import RunStorage
 
 
@@ -28,7 +30,19 @@ def learn_item_weights(storage: RunStorage, settings: Settings, model: ItemModel
 
 
 def _learn(storage: RunStorage, settings: Settings, fit: FitName, model: ItemModelName) -> int:
-    pairs = read_pairs(storage, SEEN[fit])
+    folder = storage.scratch / f"{fit}-{model}-export"
+    arrays = fit_item_weights(read_pairs(storage, SEEN[fit]), settings, model)
+    save_arrays(folder, arrays)
+    storage.upload(folder, f"{fit}-{model}")
+    return len(arrays["weights"])
+
+
+def fit_item_weights(pairs: TrainingPairs, settings: Settings, model: ItemModelName) -> dict[str, NDArray[Any]]:
+    """The `weights` of items by items, (m, m), their `positions`, (m,), and the `places` of all items among them.
+
+    Raises:
+        RecsysError: there are more items than the settings allow.
+    """
     is_candidate = pairs.item_counts() >= settings.model.min_item_interactions
     count, most = int(is_candidate.sum()), getattr(settings, model).max_items
     if count > most:
@@ -38,15 +52,8 @@ def _learn(storage: RunStorage, settings: Settings, fit: FitName, model: ItemMod
         )
     places = places_of(is_candidate)
     rows = rows_among(rows_of_ones(IndexLists(pairs.indptr(), pairs.item_idx), pairs.n_items), places, count, 1)
-    folder = storage.scratch / f"{fit}-{model}-export"
-    arrays = {
-        "weights": _weights(rows, settings, model),
-        "positions": np.flatnonzero(is_candidate).astype(np.int32),
-        "places": places,
-    }
-    save_arrays(folder, arrays)
-    storage.upload(folder, f"{fit}-{model}")
-    return count
+    positions = np.flatnonzero(is_candidate).astype(np.int32)
+    return {"weights": _weights(rows, settings, model), "positions": positions, "places": places}
 
 
 def _weights(rows: CsrRows, settings: Settings, model: ItemModelName) -> Floats:
