@@ -9,6 +9,7 @@ NAMES = (
     "scoring_kernel",
     "neighbors_kernel",
     "neighbor_scoring",
+    "blend_scoring",
     "scoring_job",
     "neighbors_job",
     "broadcast",

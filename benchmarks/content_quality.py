@@ -168,8 +168,10 @@ def run(spark: SparkSession, case: Run) -> None:
         epochs = fit_embeddings(part, MODEL, SEED, validation=validation).best_epoch
         embeddings = fit_embeddings(task.train, MODEL, SEED, epochs=epochs).embeddings
         seconds = round(time.perf_counter() - started, 1)
+        started = time.perf_counter()
         mapped = map_cold_items(embeddings, content, settings.max_trained_items, SEED)
-        keep(case, "ials, cold items by content", recalls(by_products(mapped), task, case.ks), seconds)
+        mapping = {"mapping_s": round(time.perf_counter() - started, 1)}
+        keep(case, "ials, cold items by content", recalls(by_products(mapped), task, case.ks), seconds, **mapping)
         keep(case, "peer:genres", recalls(by_genres(task.attributes, task.train), task, case.ks), 0.0)
 
 

@@ -1,8 +1,9 @@
 """What the driver holds beside the embedding model, beside the formulas of `docs/scaling.md`.
 
 `ease` and `graph_filter`: weights of items by items. `content`: the autoencoder, two epochs, over items of 200 terms.
-`blend`: the weights of five components, by segments, over candidates of some users (5,000 by default). Each in a
-process of its own: its peak beyond what it held after the same with little. Mapped pages are not counted.
+`cold_items`: the mapping of their features to vectors of the embedding model. `blend`: the weights of five components,
+by segments, over candidates of some users (5,000 by default). Each in a process of its own: its peak beyond what it
+held after the same with little. Mapped pages are not counted.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from recsys_spark.footprints import (
     TERMS_OF_AN_ITEM,
     Workload,
     driver_bytes_of_blend,
+    driver_bytes_of_cold_items,
     driver_bytes_of_content,
     driver_bytes_of_item_models,
 )
@@ -32,8 +34,11 @@ from recsys_spark.hybrids import blend_facts
 from recsys_spark.item_models import fit_item_weights
 from recsys_spark.kernels.csr import CsrRows
 from recsys_spark.kernels.stacking import CandidateLists
+from recsys_spark.models.cold_items import map_cold_items
 from recsys_spark.models.content import ItemContent, fit_content
+from recsys_spark.models.embeddings import untrained_embeddings
 
+ITEMS = {"path": "b.csv", "id": "item", "attributes": {"text": "text"}}
 COMPONENTS = ("embedding", "popularity", "neighbors", "content", "ease")
 TERMS, LITTLE, CHILD_TIMEOUT_S = 20_000, 300, 3600.0
 
@@ -48,7 +53,9 @@ class Work:
 
 def settings_of(**sections: dict[str, object]) -> Settings:
     """Valid ones, with these sections."""
-    return Settings(events={"path": "events.csv"}, **sections)  # type: ignore[arg-type]
+    inputs = {"storage": {"root": "runs"}, "events": {"path": "a.csv"}, "items": ITEMS}
+    kinds = {"feedback": {"kind": "implicit"}, "evaluate": {"split": "random"}}
+    return Settings(**inputs, **kinds, **sections)  # type: ignore[arg-type]
 
 
 def item_models(model: ItemModelName) -> Work:
@@ -67,19 +74,40 @@ def item_models(model: ItemModelName) -> Work:
     return Work(run, stated)
 
 
+def described(items: int) -> ItemContent:
+    """Items of as many terms as the formulas take them to have."""
+    random = np.random.default_rng(0)
+    columns = np.sort(random.integers(0, TERMS // TERMS_OF_AN_ITEM, (items, TERMS_OF_AN_ITEM), np.int32), axis=1)
+    columns += np.arange(TERMS_OF_AN_ITEM, dtype=np.int32) * (TERMS // TERMS_OF_AN_ITEM)
+    indptr = np.arange(0, items * TERMS_OF_AN_ITEM + 1, TERMS_OF_AN_ITEM, dtype=np.int64)
+    values = np.full(columns.size, TERMS_OF_AN_ITEM**-0.5, np.float32)
+    return ItemContent(CsrRows(indptr, columns.ravel(), values, TERMS), np.zeros((items, 0), np.float32))
+
+
 def content() -> Work:
     settings = ContentSettings(text=("text",), epochs=2)
+    return Work(
+        lambda items: fit_content(described(items), settings, 0),
+        lambda items: driver_bytes_of_content(settings, items),
+    )
+
+
+def cold_items() -> Work:
+    settings = settings_of(content={"text": ["text"], "max_terms": TERMS})
+    users, dims = 1_000, settings.model.embedding_dim
 
     def run(items: int) -> None:
-        random = np.random.default_rng(0)
-        columns = np.sort(random.integers(0, TERMS // TERMS_OF_AN_ITEM, (items, TERMS_OF_AN_ITEM), np.int32), axis=1)
-        columns += np.arange(TERMS_OF_AN_ITEM, dtype=np.int32) * (TERMS // TERMS_OF_AN_ITEM)
-        indptr = np.arange(0, items * TERMS_OF_AN_ITEM + 1, TERMS_OF_AN_ITEM, dtype=np.int64)
-        values = np.full(columns.size, TERMS_OF_AN_ITEM**-0.5, np.float32)
-        rows = CsrRows(indptr, columns.ravel(), values, TERMS)
-        fit_content(ItemContent(rows, np.zeros((items, 0), np.float32)), settings, 0)
+        random, empty = np.random.default_rng(1), untrained_embeddings(users, dims, np.ones(items, np.int64))
+        embeddings = replace(
+            empty,
+            user_vectors=random.standard_normal((users, dims), np.float32),
+            is_trained_user=np.ones(users, bool),
+            item_vectors=random.standard_normal((items, dims), np.float32),
+            is_trained_item=np.arange(items) % 10 > 0,
+        )
+        map_cold_items(embeddings, described(items), settings.content.max_trained_items, 0)
 
-    return Work(run, lambda items: driver_bytes_of_content(settings, items))
+    return Work(run, lambda items: driver_bytes_of_cold_items(settings, items) + 4 * items * dims)
 
 
 def blend() -> Work:
@@ -106,6 +134,7 @@ WORKS = {
     "ease": item_models("ease"),
     "graph_filter": item_models("graph_filter"),
     "content": content(),
+    "cold_items": cold_items(),
     "blend": blend(),
 }
 SMALL = [("ease", 5_000), ("blend", 2_000)]
@@ -113,6 +142,7 @@ FULL = [
     *(("ease", items) for items in (5_000, 10_000)),
     *(("graph_filter", items) for items in (5_000, 10_000)),
     *(("content", items) for items in (10_000, 40_000)),
+    *(("cold_items", items) for items in (10_000, 40_000)),
     *(("blend", users) for users in (2_000, 5_000)),
 ]
 

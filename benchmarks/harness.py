@@ -68,6 +68,18 @@ def take_turns(contenders: Mapping[str, Work], rounds: int) -> dict[str, list[fl
     return seconds
 
 
+def processor_time(contenders: Mapping[str, Work], rounds: int) -> dict[str, list[float]]:
+    """Seconds of processor time of each contender, in turns, after a warm-up."""
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for number in range(rounds + 1):
+        for name, work in contenders.items():
+            started = time.thread_time()
+            work()
+            if number > 0:
+                seconds[name].append(time.thread_time() - started)
+    return seconds
+
+
 def peak_beyond(warm_up: Work, work: Work) -> int:
     """Bytes that this process holds at most while it works, beyond what it held after a warm-up; no mapped pages."""
     warm_up()

@@ -11,8 +11,6 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,38 +19,24 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.datasets import CACHE, ml_100k_ratings
-from benchmarks.harness import run_cases, save
+from benchmarks.harness import processor_time, run_cases, save
 from benchmarks.jobs import World
-from recsys_spark.blockwise.blocks import TEST, TRAIN, VALIDATION, binary_cell, items_in_splits
+from benchmarks.models import Model, embedded, named, voted, weighed
+from recsys_spark.blockwise.blocks import TEST, TRAIN, VALIDATION, items_in_splits
 from recsys_spark.blockwise.explanations import ListReasons, OneModel, named_models
-from recsys_spark.blockwise.files import MappedArray, MappedStrings
 from recsys_spark.blockwise.lists import recommend
 from recsys_spark.blockwise.parts import write_part
 from recsys_spark.blockwise.plan import BlockMap, MovedBlocks
-from recsys_spark.blockwise.reasons import KINDS, EmbeddedItems, Source, VotingUsers, WeighingItems
-from recsys_spark.blockwise.scorers import (
-    EmbeddingScorer,
-    ItemShard,
-    ItemVectors,
-    ItemWeights,
-    ItemWeightScorer,
-    NeighborScorer,
-    PopularityScorer,
-    Scorer,
-)
-from recsys_spark.blockwise.user_rows import ItemRange, RowShard
+from recsys_spark.blockwise.reasons import KINDS
 from recsys_spark.kernels.attribution import even_attribution, least_squares_attribution
-from recsys_spark.kernels.bounds import bounds_of_any_order
-from recsys_spark.kernels.csr import CsrRows, IndexLists, joined_rows
-from recsys_spark.kernels.layout import EXTRA_COLUMNS
+from recsys_spark.kernels.csr import CsrRows, IndexLists
 from recsys_spark.kernels.least_squares import WholeDataLoss, fixed_side
 from recsys_spark.kernels.reasons import MOST_CONSIDERED, largest_products
 from recsys_spark.kernels.scoring import score_top_k
 from recsys_spark.model_sections import ModelSettings
 from recsys_spark.models.training import fit_embeddings
 
-NEIGHBORS, MOST, NEIGHBOR_USERS = 50, 2, 20_480
-LOSS = WholeDataLoss(0.01, 0.01)
+MOST = 2
 
 
 @dataclass(frozen=True)
@@ -80,88 +64,18 @@ SMALL = [
 FULL = [*SMALL, Case("embedding", 50_000, k=10), Case("embedding", 50_000, seen=200), Case("embedding", 200_000)]
 
 
-def held(array: Any) -> MappedArray:
-    """An array in memory as the workers see those that are mapped."""
-    mapped = MappedArray("held")
-    mapped.__dict__["_mapped"] = array
-    return mapped
-
-
-def named(strings: Any) -> MappedStrings:
-    """The same of strings."""
-    mapped = MappedStrings("held")
-    mapped.__dict__["_mapped"] = pa.chunked_array([pa.array(list(strings), pa.large_string())])
-    return mapped
-
-
-def one_shard(vectors: np.ndarray) -> ItemVectors:
-    """All items as candidates, in their order."""
-    places = np.arange(len(vectors), dtype=np.int32)
-    shard = ItemShard(0, held(vectors), bounds_of_any_order(vectors))
-    return ItemVectors((shard,), held(places), held(places))
-
-
-def embedded(case: Case, block: pa.RecordBatch) -> tuple[pa.RecordBatch, Scorer, Source]:
-    """Products with vectors as long as those of a model, by least squares or pooled users."""
-    vectors = World(1, case.items).item_vectors() / 8
-    padding = np.zeros((case.items, EXTRA_COLUMNS), np.float32)
-    users = np.frombuffer(block.column("vectors")[0].as_buffer(), np.float32).reshape(-1, vectors.shape[1]) / 4
-    cell = binary_cell(np.hstack([users, np.zeros((len(users), EXTRA_COLUMNS), np.float32)]))
-    block = block.set_column(block.schema.get_field_index("vectors"), "vectors", cell)
-    fixed, flags = (
-        fixed_side(vectors),
-        {"is_trained": held(np.ones(case.items, bool)), "is_new": held(np.zeros(case.items, bool))},
-    )
-    if case.model == "pooled":
-        source = EmbeddedItems(held(vectors), is_unit=True, **flags)
-    else:
-        turned = {"vectors": held(fixed.turned), "diagonal": held(fixed.diagonal), "axes": held(fixed.axes)}
-        source = EmbeddedItems(loss=LOSS, is_unit=False, **turned, **flags)
-    return block, EmbeddingScorer(one_shard(np.hstack([vectors, padding]))), source
-
-
-def weighed(case: Case, block: pa.RecordBatch) -> tuple[pa.RecordBatch, Scorer, Source]:
-    """Weights of items by items."""
-    weights = np.random.default_rng(0).standard_normal((case.items, case.items), np.float32)
-    places = held(np.arange(case.items, dtype=np.int32))
-    items = ItemWeights(held(weights), places, places)
-    return block, ItemWeightScorer("ease", items, False, popular(case)), WeighingItems(items)
-
-
-def voted(case: Case, block: pa.RecordBatch) -> tuple[pa.RecordBatch, Scorer, Source]:
-    """Votes of 50 of 20,480 users."""
-    parts = [
-        CsrRows(*(np.frombuffer(each.column(name)[0].as_buffer(), kind) for name, kind in
-                  (("indptr", np.int64), ("indices", np.int32), ("ratings", np.float32))), case.items)
-        for each in World(NEIGHBOR_USERS, case.items, seen=case.seen).blocks()
-    ]  # fmt: skip
-    rows = joined_rows(parts)
-    shard = RowShard(0, held(rows.indptr), held(rows.indices), held(rows.values))
-    ranges = (ItemRange(0, case.items, shard),)
-    random, n_users = np.random.default_rng(5), len(block.column("user_ids")[0])
-    cells = {
-        "neighbor_indptr": np.arange(0, NEIGHBORS * n_users + 1, NEIGHBORS, dtype=np.int64),
-        "neighbor_indices": random.integers(0, NEIGHBOR_USERS, NEIGHBORS * n_users, dtype=np.int32),
-        "similarities": random.random(NEIGHBORS * n_users, dtype=np.float32),
-    }
-    for name, array in cells.items():
-        block = block.append_column(name, binary_cell(array))
-    return block, NeighborScorer(ranges, False, popular(case), "sum", 0.0), VotingUsers(ranges, None)
-
-
-def popular(case: Case) -> PopularityScorer:
-    """What users without a list of their own would get."""
-    return PopularityScorer(one_shard(np.ones((case.items, 1), np.float32)))
-
-
-MAKERS: dict[str, Callable[[Case, pa.RecordBatch], tuple[pa.RecordBatch, Scorer, Source]]] = {
-    "embedding": embedded, "pooled": embedded, "ease": weighed, "neighbors": voted,
-}  # fmt: skip
+def model_of(case: Case, block: pa.RecordBatch) -> Model:
+    """The model of a case."""
+    if case.model == "ease":
+        return weighed(case.items, block)
+    if case.model == "neighbors":
+        return voted(case.items, block, case.seen)
+    return embedded(case.items, block, is_pooled=case.model == "pooled")
 
 
 def measure_cost(case: Case, rounds: int) -> None:
     (first,) = World(1024, case.items, seen=case.seen).blocks()
-    block, scorer, source = MAKERS[case.model](case, first)
+    block, scorer, source = model_of(case, first)
     explainer = OneModel(case.model, source, MOST)
     has_neighbors = case.model == "neighbors"
     reasons = ListReasons(explainer, named(KINDS), named(named_models(explainer)), has_neighbors)
@@ -192,18 +106,6 @@ def measure_cost(case: Case, rounds: int) -> None:
 def written(lists: BlockMap, block: pa.RecordBatch, folder: Path) -> None:
     """As a task does."""
     list(write_part(iter([lists.work(block)]), folder, lists.names))
-
-
-def processor_time(contenders: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of processor time of each contender, in turns, after a warm-up."""
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for number in range(rounds + 1):
-        for name, work in contenders.items():
-            started = time.thread_time()
-            work()
-            if number > 0:
-                seconds[name].append(time.thread_time() - started)
-    return seconds
 
 
 def measure_quality(users: int = 400, k: int = 20) -> None:

@@ -30,7 +30,7 @@ class EaseSettings(Section):
     l2: float = Field(
         500.0, gt=0, description="L2 penalty on the weights; more for more users: 240 to 1,300 on MovieLens-1M."
     )
-    max_items: int = Field(20_000, ge=1, description=_MAX_ITEMS.format(16))
+    max_items: int = Field(20_000, ge=1, description=_MAX_ITEMS.format(12))
 
 
 class GraphFilterSettings(Section):

@@ -103,8 +103,8 @@ def driver_bytes_of_cold_items(settings: Settings, items: int) -> int:
     if not content.attributes or not content.cold_items:
         return 0
     features = min(content.max_terms, TERMS_OF_AN_ITEM * items) + _numbers_of_an_item(content)
-    of_items = items * (8 * TERMS_OF_AN_ITEM + 4 * _numbers_of_an_item(content) + 12 * dims)
-    return int(of_items + features * (16 * (dims + 1) + 12 * 64))
+    of_items = items * (24 * TERMS_OF_AN_ITEM + 8 * _numbers_of_an_item(content) + 16 * (dims + 1))
+    return int(of_items + 24 * features * (dims + 1))
 
 
 def _numbers_of_an_item(content: ContentSettings) -> int:
@@ -156,9 +156,9 @@ def cells_of_segments(settings: Settings, workload: Workload) -> int:
 
 def driver_bytes_of_item_models(settings: Settings, workload: Workload) -> int:
     """What it holds while it solves a linear model of items by items: the larger one."""
-    bytes_of_two = {"ease": 16, "graph_filter": 8}
+    bytes_of_two = {"ease": 12, "graph_filter": 8}
     largest = max((bytes_of_two[name] for name in settings.item_models), default=0)
-    return largest * workload.items**2 + 8 * workload.interactions if largest else 0
+    return largest * workload.items**2 + 5_120 * workload.items + 8 * workload.interactions if largest else 0
 
 
 def dims_of_lists(settings: Settings) -> int:
@@ -215,4 +215,4 @@ def driver_bytes_of_blend(settings: Settings) -> int:
     """What the driver's Python holds while it learns a blend: candidates, and with a ranking stage their features."""
     components = len(settings.components)
     candidates = settings.hybrid.validation_users * settings.hybrid.candidates * components
-    return candidates * ((20 + 12 * components) + (24 * (components + 6) if settings.ranker.enabled else 0))
+    return candidates * ((40 + 20 * components) + (24 * (components + 6) if settings.ranker.enabled else 0))

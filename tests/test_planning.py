@@ -69,7 +69,7 @@ def test_segments_are_planned_as_many_as_there_can_be() -> None:
 
 def test_weights_of_items_are_planned_by_their_square() -> None:
     plans = plan_night(settings(recommend={"model": "ease"}), Workload(1_000, 20_000, 100_000), SPEEDS, cores=2)
-    assert plan_of("train", plans).driver_bytes == 16 * 20_000**2 + 8 * 100_000
+    assert plan_of("train", plans).driver_bytes == 12 * 20_000**2 + 5_120 * 20_000 + 8 * 100_000
     assert plan_of("recommend", plans).disk_bytes == 20_000 * (67 * 4 + 8) + 4 * 20_000**2
 
 
@@ -80,7 +80,7 @@ def test_a_blend_is_planned_by_its_components() -> None:
     assert [plan.step for plan in plans][:4] == ["neighbors", "train", "blend", "recommend"]
     columns, pairs, weights = 20_000 * (66 * 4 + 8), 8 * 100_000 + 8 * 1_000, 2 * 4 * 20_000**2
     assert plan_of("recommend", plans).disk_bytes == columns + pairs + weights + 4 * 20_000 * 65
-    assert plan_of("blend", plans).driver_bytes == 20_000 * 66 * 4 + 1_000 * 100 * 7 * (20 + 12 * 7)
+    assert plan_of("blend", plans).driver_bytes == 20_000 * 66 * 4 + 1_000 * 100 * 7 * (40 + 20 * 7)
     ranked = settings(ranker={"enabled": True}, recommend={"model": "hybrid"}, hybrid={"components": names})
     plain = settings(recommend={"model": "hybrid"}, hybrid={"components": names})
     more, less = (plan_night(each, Workload(1_000, 20_000, 100_000), SPEEDS, cores=2) for each in (ranked, plain))
@@ -116,7 +116,7 @@ def test_content_is_planned_by_its_terms() -> None:
         plan_of("train", plan_night(settings(items=source, content=each), Workload(1_000, 10_000, 100_000), SPEEDS, 2))
         for each in (content, without)
     ]
-    mapping = 10_000 * (1600 + 4 * 51 + 12 * 64) + 1_051 * (16 * 65 + 12 * 64)
+    mapping = 10_000 * (4800 + 8 * 51 + 16 * 65) + 1_051 * 24 * 65
     assert held[0].driver_bytes - held[1].driver_bytes == mapping
     tight = settings(items=source, content=content, plan={"driver_memory_mb": 60})
     assert "lower content.max_terms" in next(refusals(tight, plans))

@@ -19,7 +19,7 @@ from recsys_spark.blockwise.blocks import TEST, TRAIN, VALIDATION, array_of, ite
 from recsys_spark.blockwise.files import MappedArray
 from recsys_spark.blockwise.plan import Block
 from recsys_spark.blockwise.profiles import Floats, ScoreProfile, UserScores, VectorProfile
-from recsys_spark.blockwise.scorers import SCORES_AT_ONCE, SEEN_COLUMNS, ItemVectors, Scored, Scorer, or_else
+from recsys_spark.blockwise.scorers import SCORES_AT_ONCE, SEEN_COLUMNS, ItemVectors, PopularityScorer, Scored, or_else
 from recsys_spark.kernels.blending import Moments, add_standardised, inverse_deviations, scaled_queries
 from recsys_spark.kernels.csr import IndexLists
 from recsys_spark.kernels.scoring import score_pairs
@@ -75,12 +75,12 @@ class HybridScorer:
     components: tuple[Component, ...]
     weights: SegmentWeights
     hold_out: bool
-    fallback: Scorer
+    fallback: PopularityScorer
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
         """Names of columns."""
-        read = {*SEEN_COLUMNS, *self.fallback.columns}
+        read = {*SEEN_COLUMNS}
         return tuple(sorted(read.union(*(component.profile.columns for component in self.components))))
 
     def __call__(self, block: Block, excluded: IndexLists, k: int) -> Scored:
@@ -88,7 +88,7 @@ class HybridScorer:
         counts = self.history(block)
         blend = BlockBlend(self, block)
         best = blend.best(np.arange(len(counts)), self.weights.of(counts), excluded, k)
-        scored = or_else(best, "hybrid", self.fallback(block, excluded, k), counts == 0)
+        scored = or_else(best, "hybrid", self.fallback, excluded, counts == 0)
         return scored._replace(moments=blend.moments)
 
     def history(self, block: Block) -> NDArray[np.int64]:

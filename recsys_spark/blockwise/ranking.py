@@ -74,7 +74,7 @@ class RankedScorer:
             lists = union_of_best(found, len(users))
             items, scores = self._ranked(blend, users, history[users], lists)
             _keep_best(best, users, lists, items, scores)
-        scored = or_else(best, "ranker", self.hybrid.fallback(block, excluded, k), history == 0)
+        scored = or_else(best, "ranker", self.hybrid.fallback, excluded, history == 0)
         return scored._replace(moments=blend.moments)
 
     def _ranked(

@@ -133,8 +133,11 @@ class PopularityScorer:
 
     def __call__(self, block: Block, excluded: IndexLists, k: int) -> Scored:
         """The k most popular items that are not excluded, for each user."""
-        users = np.ones((excluded.n_rows, 1), np.float32)
-        return Scored(self.items.best(users, excluded, k), np.full(excluded.n_rows, "popularity"))
+        return Scored(self.best(excluded, k), np.full(excluded.n_rows, "popularity"))
+
+    def best(self, excluded: IndexLists, k: int) -> TopK:
+        """The same, of users of whom nothing else is known."""
+        return self.items.best(np.ones((excluded.n_rows, 1), np.float32), excluded, k)
 
 
 @dataclass(frozen=True)
@@ -197,7 +200,7 @@ class ItemWeightScorer:
             best = score_top_k(users, nothing, hidden, k, item_idx=positions, additions=scores)
             found.indices[some], found.scores[some] = best.indices, best.scores
         has_nothing = np.diff(known.indptr) == 0
-        return or_else(found, self.tier, self.fallback(block, excluded, k), has_nothing)
+        return or_else(found, self.tier, self.fallback, excluded, has_nothing)
 
 
 @dataclass(frozen=True)
@@ -235,14 +238,19 @@ class NeighborScorer:
         assert best is not None  # noqa: S101 - there is at least one range
         known = items_in_splits(block, (TRAIN,) if self.hold_out else (TRAIN, VALIDATION, TEST))
         is_unknown = np.diff(known.indptr) == 0
-        return or_else(best, "neighbors", self.fallback(block, excluded, k), is_unknown | (best.indices[:, 0] < 0))
+        return or_else(best, "neighbors", self.fallback, excluded, is_unknown | (best.indices[:, 0] < 0))
 
 
-def or_else(best: TopK, tier: str, fallback: Scored, is_fallback: NDArray[np.bool_]) -> Scored:
-    """The lists of a tier, and those of the fallback for the users, (users,), who need them."""
-    indices = np.where(is_fallback[:, None], fallback.best.indices, best.indices)
-    scores = np.where(is_fallback[:, None], fallback.best.scores, best.scores)
-    return Scored(TopK(indices, scores), np.where(is_fallback, "popularity", tier))
+def or_else(
+    best: TopK, tier: str, fallback: PopularityScorer, excluded: IndexLists, is_fallback: NDArray[np.bool_]
+) -> Scored:
+    """The lists of a tier, and the most popular items that are not excluded for the users, (users,), who need them."""
+    users = np.flatnonzero(is_fallback)
+    if len(users):
+        popular = fallback.best(excluded.take_rows(users), best.indices.shape[1])
+        best = TopK(best.indices.copy(), best.scores.copy())
+        best.indices[users], best.scores[users] = popular.indices, popular.scores
+    return Scored(best, np.where(is_fallback, "popularity", tier))
 
 
 def _as_candidates(excluded: IndexLists, places: NDArray[np.int32]) -> IndexLists:

@@ -1,5 +1,7 @@
 """Linear models of items by items: what a user's items say about every item, learned in closed form."""
 
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg, sparse
@@ -7,29 +9,41 @@ from scipy.sparse.linalg import svds
 
 from recsys_spark.kernels.csr import CsrRows, require_valid_columns
 
-_STRIP = 1024  # columns of the Gram matrix at once
+_STRIP = 256  # columns of the Gram matrix at once
 
 Floats = NDArray[np.float32]
+Real = TypeVar("Real", np.float32, np.float64)
 
 
 def ease_weights(rows: CsrRows, l2: float) -> Floats:
     """The weights B (n, n) that minimise |X - X B|^2 + l2 |B|^2 with a diagonal of 0, X being the rows' pattern.
 
     B = I - P / diag(P), P = (X^T X + l2 I)^-1. Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019.
-    Bytes: 16 x n^2. Raises ValueError for an l2 that is not above 0, or columns that are out of range or not ascending.
+    Bytes: 12 x n^2. Raises ValueError for an l2 that is not above 0, or columns that are out of range or not ascending.
     """
     if not l2 > 0:
         raise ValueError(f"l2 must be above 0, got {l2}")
     if rows.n_columns == 0:  # which LAPACK takes for a mistake
         return np.zeros((0, 0), np.float32)
-    gram = _gram(_pattern(rows)).astype(np.float64)
+    gram = _gram(_pattern(rows), np.float64)
     gram[np.diag_indices_from(gram)] += l2
-    factor, info = linalg.lapack.dpotrf(gram, lower=True, overwrite_a=True)
+    # Transposed it is in the order of LAPACK, which then needs no copy.
+    factor, info = linalg.lapack.dpotrf(gram.T, lower=True, overwrite_a=True)
     inverse, failed = linalg.lapack.dpotri(factor, lower=True, overwrite_c=True)
     if info or failed:
         raise ValueError(f"the Gram matrix of {rows.n_columns} items could not be inverted: raise l2 above {l2}")
-    inverse = np.tril(inverse) + np.tril(inverse, -1).T
-    weights: Floats = (-inverse / np.diag(inverse)).astype(np.float32)
+    return _weights_without_own(inverse.T)
+
+
+def _weights_without_own(inverse: NDArray[np.float64]) -> Floats:
+    """I - P / diag(P) of a symmetric P, (n, n), of which what is below the diagonal is not looked at."""
+    weights, scales = np.empty(inverse.shape, np.float32), -1.0 / np.diag(inverse)
+    for start in range(0, len(inverse), _STRIP):
+        strip = slice(start, min(start + _STRIP, len(inverse)))
+        weights[strip, : strip.start] = inverse[: strip.start, strip].T * scales[: strip.start]
+        weights[strip, strip.stop :] = inverse[strip, strip.stop :] * scales[strip.stop :]
+        square = np.triu(inverse[strip, strip])
+        weights[strip, strip] = (square + np.triu(square, 1).T) * scales[strip]
     np.fill_diagonal(weights, 0.0)
     return weights
 
@@ -45,7 +59,7 @@ def graph_filter_weights(rows: CsrRows, dims: int, low_pass: float, seed: int) -
     pattern = _pattern(rows)
     of_rows, of_items = (np.sqrt(np.maximum(pattern.sum(axis=axis), 1)).astype(np.float32) for axis in (1, 0))
     normalised = sparse.csr_array(sparse.diags_array(1 / of_rows) @ pattern @ sparse.diags_array(1 / of_items))
-    weights = _gram(normalised)
+    weights = _gram(normalised, np.float32)
     known = min(dims, min(normalised.shape) - 1)
     if known < 1 or normalised.nnz == 0:
         return weights
@@ -75,10 +89,10 @@ def _pattern(rows: CsrRows) -> sparse.csr_array:
     return sparse.csr_array((ones, rows.indices, rows.indptr), (rows.n_rows, rows.n_columns))
 
 
-def _gram(matrix: sparse.csr_array) -> Floats:
+def _gram(matrix: sparse.csr_array, dtype: type[Real]) -> NDArray[Real]:
     """The products of all columns, (n, n), a strip of columns at a time."""
     n = matrix.shape[1]
-    products, transposed = np.empty((n, n), np.float32), sparse.csr_array(matrix.T)
+    products, transposed = np.empty((n, n), dtype), sparse.csr_array(matrix.T)
     for start in range(0, n, _STRIP):
         products[start : start + _STRIP] = (transposed[start : start + _STRIP] @ matrix).toarray()
     return products

@@ -25,7 +25,7 @@ _NO_CANDIDATE = 1e9
 
 Tensor = Any
 Batch = tuple[Floats, Floats, Floats]
-"""Of `ContentBatches`: features, (b, f) or halves, (b, 2, f), what they are to become, and weights, (b,)."""
+"""Of `ContentBatches`: halves of features, (b, 2, f), all of them, (b, f), and weights, (b,)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,21 +147,13 @@ def confusion_of_halves(embeddings: Tensor, weights: Tensor, temperature: float)
 class ContentBatches(keras.utils.PyDataset):  # type: ignore[misc]
     """Batches of items, filled in as dense rows one batch at a time; the order depends on seed and epoch only.
 
-    What is wanted of an item is its row of `wanted`, (items, w), or without it its features, of two halves of them. The
-    last batch is filled up by repeating its items at weight 0. Without a seed each epoch is the same, in the order of
-    the items.
+    What is wanted of an item are its features, of two halves of them. The last batch is filled up by repeating its
+    items at weight 0. Without a seed each epoch is the same, in the order of the items.
     """
 
-    def __init__(
-        self,
-        content: ItemContent,
-        items: NDArray[np.intp],
-        batch_size: int,
-        seed: int | None,
-        wanted: Floats | None = None,
-    ) -> None:
+    def __init__(self, content: ItemContent, items: NDArray[np.intp], batch_size: int, seed: int | None) -> None:
         super().__init__(workers=1)
-        self._content, self._items, self._wanted, self._seed, self._epoch = content, items, wanted, seed, 0
+        self._content, self._items, self._seed, self._epoch = content, items, seed, 0
         self._size = min(batch_size, max(len(items), 1))
         self._shuffle()
 
@@ -178,8 +170,6 @@ class ContentBatches(keras.utils.PyDataset):  # type: ignore[misc]
         weights = (np.arange(self._size) < len(chosen)).astype(np.float32)
         chosen = np.resize(chosen, self._size)
         rows = self._content.rows(self._items[chosen])
-        if self._wanted is not None:
-            return rows, self._wanted[chosen], weights
         random = np.random.default_rng([self._seed or 0, 9, self._epoch, batch])
         return self._content.halves(self._items[chosen], random), rows, weights
 
