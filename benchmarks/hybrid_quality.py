@@ -34,7 +34,7 @@ from recsys_spark.blockwise.hybrid import SegmentWeights
 from recsys_spark.blockwise.items import distribute_ids
 from recsys_spark.blockwise.lists import recommend
 from recsys_spark.config import Settings
-from recsys_spark.hybrids import hybrid_scorer
+from recsys_spark.hybrids import hybrid_scorer, with_network
 from recsys_spark.kernels.csr import IndexLists
 from recsys_spark.metrics.ranking import hits_matrix, ranking_metrics
 from recsys_spark.night import Night, open_night
@@ -102,6 +102,7 @@ QUEST = IMPLICIT | {
     "neighbors": NEAREST,
     "ease": {"l2": 240.0},
     "hybrid": {"components": ["embedding", "neighbors", "ease", "graph_filter"]},
+    "ranker": {"enabled": True},
 }
 LATEST = {
     "evaluate": {"split": "newest"},
@@ -109,6 +110,7 @@ LATEST = {
     "ease": {"l2": 200.0},
     "graph_filter": {"dims": 64},
     "content": {"text": ["title"], "categories": ["genres"]},
+    "ranker": {"enabled": True},
     "hybrid": {
         "components": [
             "embedding",
@@ -166,18 +168,18 @@ def most_of(case: Run) -> int:
 
 
 def lists_of_components(night: Night) -> Iterator[tuple[str, pa.Table]]:
-    """The lists of the blend and of each component alone, from the fits that have seen all training pairs."""
+    """The lists of the blend, of the ranking stage and of each component alone, from fits of all training pairs.
+
+    Those of the ranking stage whether or not the night has used it.
+    """
     storage, settings = night.storage, night.settings
-    folder = storage.fetch(ITEMS, storage.scratch)
-    for number, name in enumerate(("hybrid", *settings.components)):
-        weights = None
-        if number:
-            weights = SegmentWeights(
-                (), (tuple(float(place == number - 1) for place in range(len(settings.components))),)
-            )
-        blocks, scorer = hybrid_scorer(storage, settings, "model", weights)
+    folder, names = storage.fetch(ITEMS, storage.scratch), settings.components
+    for number, name in enumerate(("hybrid", *names, *(["ranker"] if settings.ranker.enabled else []))):
+        alone = SegmentWeights((), (tuple(float(each == name) for each in names),))
+        blocks, scorer = hybrid_scorer(storage, settings, "model", alone if name in names else None)
+        chosen = with_network(storage, settings, "model", scorer) if name == "ranker" else scorer
         item_ids = distribute_ids(storage.spark, folder, "item", storage.scratch / f"ids-{number}")
-        yield name, recommend(blocks, scorer, item_ids, settings.recommend.top_k).frame().toArrow()
+        yield name, recommend(blocks, chosen, item_ids, settings.recommend.top_k).frame().toArrow()
 
 
 def measured(lists: pa.Table, test: pa.Table, metrics: tuple[str, ...]) -> dict[str, NDArray[np.float64]]:
@@ -213,7 +215,7 @@ def run(case: Run) -> None:
             metrics = {name: measured(lists, task.test, case.metrics) for name, lists in lists_of_components(night)}
             facts = night.storage.step_details("blend")
     first = case.metrics[0]
-    best = max((name for name in metrics if name != "hybrid"), key=lambda name: metrics[name][first].mean())
+    best = max(night.settings.components, key=lambda name: metrics[name][first].mean())
     for name, found in metrics.items():
         keep(case, name, {metric: round(float(values.mean()), 4) for metric, values in found.items()})
     gains = {metric: metrics["hybrid"][metric] - metrics[best][metric] for metric in case.metrics}
@@ -226,6 +228,9 @@ def run(case: Run) -> None:
         "weights": facts["weights"],
         "validation": {name: facts[name] for name in ("ndcgs", "blend_ndcg", "gain", "gain_standard_error")},
     }
+    if "ranker" in metrics:
+        ranked = metrics["ranker"][first] - metrics["hybrid"][first]
+        line["ranker"] = facts["ranker"] | {"test_gain": round(float(ranked.mean()), 4), "t": t_of(ranked)}
     keep(case, "hybrid beside the best", {}, **line)
 
 

@@ -116,11 +116,16 @@ def ranked_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[Bl
     blocks, blend = hybrid_scorer(storage, settings, fit)
     if not storage.step_details("blend").get("ranker", {"is_used": False})["is_used"]:
         return blocks, blend
+    return blocks, with_network(storage, settings, fit, blend)
+
+
+def with_network(storage: RunStorage, settings: Settings, fit: Fit, blend: HybridScorer) -> RankedScorer:
+    """The network of the ranking stage over a blend."""
     scratch = storage.scratch / f"{fit}-ranker"
     arrays = distribute_folder(storage, storage.download("ranker", storage.scratch), scratch)
     network = MappedNetwork(tuple(arrays[name] for name in Network._fields))
     facts = distribute_array(storage.spark, save_array(scratch / "item-facts.npy", item_facts(storage, fit)))
-    return blocks, RankedScorer(blend, network, facts, settings.hybrid.candidates)
+    return RankedScorer(blend, network, facts, settings.hybrid.candidates)
 
 
 def _tables(settings: Settings, fit: Fit) -> list[Table]:

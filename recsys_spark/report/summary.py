@@ -46,6 +46,8 @@ def _facts(steps: dict[str, dict[str, Any]]) -> Iterator[tuple[str, str]]:
     yield "Validation", _validation(train)
     if "blend" in steps and "components" in steps["blend"]:
         yield "Blend", _blend(steps["blend"])
+    if "ranker" in steps.get("blend", {}):
+        yield "Ranking", _ranking(steps["blend"]["ranker"])
     yield "Hold-out", _holdout(evaluate["metrics"])
     tiers = ", ".join(f"{tier} {count:,}" for tier, count in sorted(lists["tiers"].items()))
     yield "Lists", f"{lists['users']:,} users scored ({tiers})"
@@ -83,6 +85,14 @@ def _blend(blend: dict[str, Any]) -> str:
     bounds = ["fewer", *(f"{bound:,} items or more" for bound in blend["segments"])] if blend["segments"] else ["all"]
     weights = zip(bounds, blend["weights"], strict=True)
     return "; ".join([gain, *(f"{bound}: {_shares(names, row)}" for bound, row in weights)])
+
+
+def _ranking(ranker: dict[str, Any]) -> str:
+    if "gain" not in ranker:
+        return f"the stage is not used: {ranker['reason']}"
+    used = "used" if ranker["is_used"] else "not used"
+    gain = f"{ranker['gain']:+.4f} (standard error {ranker['gain_standard_error']:.4f}) of NDCG beside the blend"
+    return f"the stage is {used}: it has {gain}, for {ranker['users']:,} users it has not seen"
 
 
 def _shares(names: list[str], weights: list[float]) -> str:

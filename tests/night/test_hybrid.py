@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from pyspark.sql import SparkSession
 from rich.console import Console
 
+from recsys_spark.hybrids import blend_facts
 from recsys_spark.report.summary import print_summary
 from recsys_spark.storage.runs import open_run
 from tests.night.catalogue import (
@@ -59,6 +61,21 @@ SETS = {
     "reasons.enabled": "true",
 }
 Scores = NDArray[np.float64]
+
+
+WEIGHTS = [[1.0 + (place * 7 + segment * 4) % 9 for place in range(len(COMPONENTS))] for segment in range(3)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def every_component_counts() -> Iterator[None]:
+    """Weights that are learned here would be those of a few: so small a world is told apart by any model."""
+
+    def facts_with_all(*arguments: Any) -> dict[str, Any]:
+        return {**blend_facts(*arguments), "segments": [3, 5], "weights": WEIGHTS, "is_blended": True}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("recsys_spark.hybrids.blend_facts", facts_with_all)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -245,24 +262,28 @@ def test_metrics_come_from_fits_without_the_hold_out(hybrid: Workspace) -> None:
 def test_the_manifest_tells_the_weights_and_what_the_blend_gains(hybrid: Workspace) -> None:
     facts = hybrid.manifest()["steps"]["blend"]["details"]
     assert facts["components"] == COMPONENTS
-    assert np.array(facts["weights"]).shape == (len(facts["segments"]) + 1, len(COMPONENTS))
-    assert (np.array(facts["weights"]) >= 0).all()
+    assert facts["weights"] == WEIGHTS
     assert facts["users"] == len(hybrid.rows("blend_candidates"))
     assert facts["gain"] == pytest.approx(facts["blend_ndcg"] - max(facts["ndcgs"]), abs=1e-5)
-    assert facts["is_blended"] == (facts["gain"] > 0)
     assert facts["ndcg_at"] == TOP_K
 
 
-def test_the_summary_tells_the_weights_and_why_items_are_there(hybrid: Workspace) -> None:
-    storage = open_run(hybrid.spark, str(hybrid.root), hybrid.current() or "")
+def summary_of(workspace: Workspace) -> str:
     printed = io.StringIO()
+    storage = open_run(workspace.spark, str(workspace.root), workspace.current() or "")
     print_summary(storage, Console(file=printed, width=1000))
-    lines = printed.getvalue().splitlines()
+    return printed.getvalue()
+
+
+def test_the_summary_tells_the_weights_and_why_items_are_there(hybrid: Workspace) -> None:
+    lines = summary_of(hybrid).splitlines()
     (blend,) = (line for line in lines if line.startswith("Blend"))
     facts = hybrid.facts("blend")["details"]
     assert f"{facts['gain']:+.4f} (standard error {facts['gain_standard_error']:.4f}) of NDCG@{TOP_K}" in blend
-    counting = {name for name, *weights in zip(COMPONENTS, *facts["weights"], strict=True) if any(weights)}
-    assert {name for name in COMPONENTS if f" {name} 0." in blend or f" {name} 1." in blend} == counting
+    shares = np.array(WEIGHTS) / np.sum(WEIGHTS, axis=1, keepdims=True)
+    for name, of_fewer, _, of_many in zip(COMPONENTS, *shares, strict=True):
+        assert f" {name} {of_fewer:.2f}" in blend.partition("3 items or more")[0]
+        assert f" {name} {of_many:.2f}" in blend.partition("5 items or more")[2]
     assert sum(" because of " in line or ": new" in line or ": popular" in line for line in lines) >= TOP_K
 
 
@@ -294,6 +315,7 @@ def test_the_ranking_stage_orders_the_candidates_by_its_network(
     workspace.night("2024-03-11", sets={"ranker.enabled": "true", "ranker.epochs": "4", "ranker.learning_rate": "0.05"})
     facts = workspace.facts("blend")["details"]
     assert facts["ranker"]["losses"][-1] < facts["ranker"]["losses"][0]
+    assert "Ranking       the stage is used: it has " in summary_of(workspace)
     oracle = Oracle(workspace, "model")
     ranked, lists = ranked_scores(oracle, facts), workspace.lists()
     for user, had in seen_by_user(checkerboard()).items():
