@@ -14,7 +14,7 @@ from recsys_spark.blockwise.hybrid import SegmentWeights
 from recsys_spark.blockwise.ranking import blended_sums
 from recsys_spark.blockwise.user_rows import ROW_COLUMNS
 from recsys_spark.kernels.csr import IndexLists
-from recsys_spark.kernels.network import ITEM_FACTS, network_scores, ranking_features
+from recsys_spark.kernels.network import ITEM_FACTS, Network, network_scores, ranking_features
 from recsys_spark.kernels.stacking import CandidateLists, list_ndcgs
 from recsys_spark.scoring import Fit, load_model
 from recsys_spark.tables import ITEMS, USER_BLOCKS
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from recsys_spark.config import Settings
     from recsys_spark.storage.run_storage import RunStorage
 
-_TRAINED, _STOPPING = 0.7, 0.15  # shares of the users; the others decide
+_FOLDS, _STOPPING = 4, 0.15  # parts of the users that are judged in turn, and the share of the others who stop
 
 
 def learn_ranker(
@@ -34,46 +34,70 @@ def learn_ranker(
     history: NDArray[np.int64],
     weights: SegmentWeights,
 ) -> Facts:
-    """Learn from most of the users' candidates, `items` (rows,), stop by some and decide by the others.
+    """Learn from the users' candidates, `items` (rows,), and store the network; what the run keeps of it.
 
-    The network is used where the others' NDCG@k of the lists is higher by it than by the blend.
+    The network is used where the NDCG@k of the lists is higher by it than by the blend, cross-fitted: users are ranked
+    by networks that have learned from others.
     """
-    from recsys_spark.models.ranker import RankingLists, fit_ranker  # TensorFlow takes seconds to import
-
     spans = IndexLists(lists.indptr, items)
     sums = blended_sums(lists.scores, weights.of(history), spans)
     of_pairs = np.repeat(history, np.diff(lists.indptr))
     features = ranking_features(lists.scores, sums, of_pairs, item_facts(storage, "selection")[items])
-    points = np.random.default_rng([settings.seed, 7]).random(lists.n_lists)
-    is_trained, decides = points < _TRAINED, points >= _TRAINED + _STOPPING
-    has_found = np.diff(np.concatenate([[0], np.cumsum(lists.is_relevant)])[lists.indptr]) > 0
-    if not all((has_found & part).any() for part in (is_trained, ~is_trained & ~decides, decides)):
+    lessons = _Lessons(lists, features, sums, settings)
+    folds = np.random.default_rng([settings.seed, 7]).permutation(lists.n_lists) % _FOLDS
+    everybody = np.ones(lists.n_lists, bool)
+    if not all(lessons.can_teach(chosen) for chosen in (everybody, *(folds != fold for fold in range(_FOLDS)))):
         return {"is_used": False, "reason": "too few users have validation items among their candidates"}
-    learning = lists.some(~decides)
-    rows = np.repeat(~decides, np.diff(lists.indptr))
-    prepared = RankingLists(learning.indptr, features[rows], sums[rows], learning.is_relevant)
-    network, losses = fit_ranker(prepared, is_trained[~decides], settings.ranker, settings.seed)
-    judged = lists.some(decides)
     k = settings.recommend.top_k
-    ranked = list_ndcgs(judged, network_scores(features[~rows], sums[~rows], network), k)
-    blended = list_ndcgs(judged, sums[~rows], k)
-    gains = ranked - blended
+    gains, ranked = np.zeros(lists.n_lists), np.zeros(lists.n_lists)
+    for fold in range(_FOLDS):
+        judged, rows = folds == fold, np.repeat(folds == fold, np.diff(lists.indptr))
+        network, _ = lessons.teach(~judged)
+        scores = network_scores(features[rows], sums[rows], network)
+        ranked[judged] = list_ndcgs(lists.some(judged), scores, k)
+        gains[judged] = ranked[judged] - list_ndcgs(lists.some(judged), sums[rows], k)
+    network, losses = lessons.teach(everybody)
     folder = storage.scratch / "ranker-export"
     save_arrays(folder, network._asdict())
     storage.upload(folder, "ranker")
     return {
         "is_used": ranks_better(gains),
         "losses": losses,
-        "users": judged.n_lists,
+        "users": lists.n_lists,
         "ndcg": round(float(ranked.mean()), 6),
-        "blend_ndcg": round(float(blended.mean()), 6),
+        "blend_ndcg": round(float((ranked - gains).mean()), 6),
         "gain": round(float(gains.mean()), 6),
         "gain_standard_error": round(float(gains.std() / np.sqrt(len(gains))), 6),
     }
 
 
+class _Lessons:
+    """What networks learn from: candidates with their features, (rows, f), and the blend's scores, (rows,)."""
+
+    def __init__(
+        self, lists: CandidateLists, features: NDArray[np.float32], sums: NDArray[np.float32], settings: Settings
+    ) -> None:
+        self._lists, self._features, self._sums, self._settings = lists, features, sums, settings
+        self._is_trained = np.random.default_rng([settings.seed, 9]).random(lists.n_lists) >= _STOPPING
+        relevant_before = np.concatenate([[0], np.cumsum(lists.is_relevant)])
+        self._has_found = np.diff(relevant_before[lists.indptr]) > 0
+
+    def can_teach(self, chosen: NDArray[np.bool_]) -> bool:
+        """Whether there is something to find both for the users trained on and for those who stop the training."""
+        found = self._has_found & chosen
+        return bool((found & self._is_trained).any() and (found & ~self._is_trained).any())
+
+    def teach(self, chosen: NDArray[np.bool_]) -> tuple[Network, list[float]]:
+        """The network learned from some users, (u,), and its loss after each epoch."""
+        from recsys_spark.models.ranker import RankingLists, fit_ranker  # TensorFlow takes seconds to import
+
+        some, rows = self._lists.some(chosen), np.repeat(chosen, np.diff(self._lists.indptr))
+        prepared = RankingLists(some.indptr, self._features[rows], self._sums[rows], some.is_relevant)
+        return fit_ranker(prepared, self._is_trained[chosen], self._settings.ranker, self._settings.seed)
+
+
 def ranks_better(gains: NDArray[np.float64]) -> bool:
-    """Whether the network is used, by what each of the users who decide has gained by it, (u,)."""
+    """Whether the network is used, by what each user has gained by one that learned from others, (u,)."""
     return bool(gains.mean() > 0)
 
 
