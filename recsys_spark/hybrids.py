@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -201,6 +202,18 @@ def _weights_of(facts: Facts) -> SegmentWeights:
     return SegmentWeights(tuple(facts["segments"]), tuple(tuple(row) for row in facts["weights"]))
 
 
+def _weights_of_some(
+    facts: Facts, lists: CandidateLists, history: NDArray[np.int64], k: int, chosen: NDArray[np.bool_]
+) -> SegmentWeights:
+    """Those of the blend, learned from some of the lists, (u,)."""
+    learned = _weights_of(facts)
+    if chosen.all() or not facts["is_blended"]:
+        return learned
+    numbers = np.searchsorted(np.array(learned.bounds), history[chosen], side="right")
+    rows = weights_by_segment(lists.some(chosen), numbers, len(learned.weights), k)
+    return SegmentWeights(learned.bounds, tuple(tuple(row) for row in rows.tolist()))
+
+
 def learn_blend(storage: RunStorage, settings: Settings) -> Facts:
     """Write `blend_candidates` and learn the weights of the components from it; what the run keeps of them."""
     components, chosen, k = settings.components, settings.hybrid, settings.recommend.top_k
@@ -213,7 +226,8 @@ def learn_blend(storage: RunStorage, settings: Settings) -> Facts:
     items, lists, history = _read_candidates(storage, len(components))
     facts = {"components": list(components), "users": lists.n_lists, **blend_facts(lists, history, chosen.segments, k)}
     if settings.ranker.enabled:
-        facts["ranker"] = learn_ranker(storage, settings, lists, items, history, _weights_of(facts))
+        weigh = partial(_weights_of_some, facts, lists, history, k)
+        facts["ranker"] = learn_ranker(storage, settings, lists, items, history, weigh)
     return facts
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,52 +33,54 @@ def learn_ranker(
     lists: CandidateLists,
     items: NDArray[np.int32],
     history: NDArray[np.int64],
-    weights: SegmentWeights,
+    weigh: Callable[[NDArray[np.bool_]], SegmentWeights],
 ) -> Facts:
     """Learn from the users' candidates, `items` (rows,), and store the network; what the run keeps of it.
 
-    The network is used where the NDCG@k of the lists is higher by it than by the blend, cross-fitted: users are ranked
-    by networks that have learned from others.
+    `weigh` gives the weights of the blend as learned from some of the users, (u,). The network is used where the NDCG@k
+    of the lists is higher by it than by the blend, cross-fitted: users are ranked by what was learned from others.
     """
-    spans = IndexLists(lists.indptr, items)
-    sums = blended_sums(lists.scores, weights.of(history), spans)
-    of_pairs = np.repeat(history, np.diff(lists.indptr))
-    features = ranking_features(lists.scores, sums, of_pairs, item_facts(storage, "selection")[items])
-    lessons = _Lessons(lists, features, sums, settings)
+    k, lessons = settings.recommend.top_k, _Lessons(storage, settings, lists, items, history)
     folds = np.random.default_rng([settings.seed, 7]).permutation(lists.n_lists) % _FOLDS
     everybody = np.ones(lists.n_lists, bool)
     if not all(lessons.can_teach(chosen) for chosen in (everybody, *(folds != fold for fold in range(_FOLDS)))):
         return {"is_used": False, "reason": "too few users have validation items among their candidates"}
-    k = settings.recommend.top_k
-    gains, ranked = np.zeros(lists.n_lists), np.zeros(lists.n_lists)
+    blended, ranked = np.zeros(lists.n_lists), np.zeros(lists.n_lists)
     for fold in range(_FOLDS):
         judged, rows = folds == fold, np.repeat(folds == fold, np.diff(lists.indptr))
-        network, _ = lessons.teach(~judged)
-        scores = network_scores(features[rows], sums[rows], network)
-        ranked[judged] = list_ndcgs(lists.some(judged), scores, k)
-        gains[judged] = ranked[judged] - list_ndcgs(lists.some(judged), sums[rows], k)
-    network, losses = lessons.teach(everybody)
+        features, sums = lessons.blended(weigh(~judged))
+        network, _ = lessons.teach(~judged, features, sums)
+        blended[judged] = list_ndcgs(lists.some(judged), sums[rows], k)
+        ranked[judged] = list_ndcgs(lists.some(judged), network_scores(features[rows], sums[rows], network), k)
+    network, losses = lessons.teach(everybody, *lessons.blended(weigh(everybody)))
     folder = storage.scratch / "ranker-export"
     save_arrays(folder, network._asdict())
     storage.upload(folder, "ranker")
+    gains = ranked - blended
     return {
         "is_used": ranks_better(gains),
         "losses": losses,
         "users": lists.n_lists,
         "ndcg": round(float(ranked.mean()), 6),
-        "blend_ndcg": round(float((ranked - gains).mean()), 6),
+        "blend_ndcg": round(float(blended.mean()), 6),
         "gain": round(float(gains.mean()), 6),
         "gain_standard_error": round(float(gains.std() / np.sqrt(len(gains))), 6),
     }
 
 
 class _Lessons:
-    """What networks learn from: candidates with their features, (rows, f), and the blend's scores, (rows,)."""
+    """What networks learn from: users' candidates, and what is known of the items."""
 
     def __init__(
-        self, lists: CandidateLists, features: NDArray[np.float32], sums: NDArray[np.float32], settings: Settings
+        self,
+        storage: RunStorage,
+        settings: Settings,
+        lists: CandidateLists,
+        items: NDArray[np.int32],
+        history: NDArray[np.int64],
     ) -> None:
-        self._lists, self._features, self._sums, self._settings = lists, features, sums, settings
+        self._settings, self._lists, self._history = settings, lists, history
+        self._spans, self._facts = IndexLists(lists.indptr, items), item_facts(storage, "selection")[items]
         self._is_trained = np.random.default_rng([settings.seed, 9]).random(lists.n_lists) >= _STOPPING
         relevant_before = np.concatenate([[0], np.cumsum(lists.is_relevant)])
         self._has_found = np.diff(relevant_before[lists.indptr]) > 0
@@ -87,12 +90,20 @@ class _Lessons:
         found = self._has_found & chosen
         return bool((found & self._is_trained).any() and (found & ~self._is_trained).any())
 
-    def teach(self, chosen: NDArray[np.bool_]) -> tuple[Network, list[float]]:
+    def blended(self, weights: SegmentWeights) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Features, (rows, f), and the blend's scores, (rows,), of all candidates."""
+        sums = blended_sums(self._lists.scores, weights.of(self._history), self._spans)
+        of_pairs = np.repeat(self._history, np.diff(self._lists.indptr))
+        return ranking_features(self._lists.scores, sums, of_pairs, self._facts), sums
+
+    def teach(
+        self, chosen: NDArray[np.bool_], features: NDArray[np.float32], sums: NDArray[np.float32]
+    ) -> tuple[Network, list[float]]:
         """The network learned from some users, (u,), and its loss after each epoch."""
         from recsys_spark.models.ranker import RankingLists, fit_ranker  # TensorFlow takes seconds to import
 
         some, rows = self._lists.some(chosen), np.repeat(chosen, np.diff(self._lists.indptr))
-        prepared = RankingLists(some.indptr, self._features[rows], self._sums[rows], some.is_relevant)
+        prepared = RankingLists(some.indptr, features[rows], sums[rows], some.is_relevant)
         return fit_ranker(prepared, self._is_trained[chosen], self._settings.ranker, self._settings.seed)
 
 
