@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from functools import reduce
 
-from pyspark.sql import DataFrame
+import numpy as np
+from pyspark.sql import functions as F
 
 from recsys_spark.audit import Facts
 from recsys_spark.blockwise.lists import measure_lists, reranked, scored_once
@@ -13,14 +13,15 @@ from recsys_spark.config import Settings
 from recsys_spark.diversity import load_diversity
 from recsys_spark.list_scorers import baseline_scorer, list_scorer
 from recsys_spark.metrics.measure import measure
+from recsys_spark.metrics.spread import TrainingCounts
 from recsys_spark.scoring import blocks_of
 from recsys_spark.storage.run_storage import RunStorage
-from recsys_spark.tables import BY_SCORE, ITEMS, METRICS, USER_BLOCKS
+from recsys_spark.tables import BY_SCORE, INTERACTIONS, ITEMS, METRICS, USER_BLOCKS
 
 
 def run(storage: RunStorage, settings: Settings) -> Facts:
     """Write `metrics`; of lists that are re-ranked also those of the same lists by score alone."""
-    ks, n_items, model = settings.evaluate.ks, storage.count(ITEMS), settings.recommend.model
+    ks, model, trained = settings.evaluate.ks, settings.recommend.model, _training_counts(storage)
     blocks, scorer = list_scorer(storage, settings, "selection")
     popular = baseline_scorer(storage, settings, "selection")
     diversity = load_diversity(storage, settings, "selection")
@@ -30,11 +31,19 @@ def run(storage: RunStorage, settings: Settings) -> Facts:
     ):
         chosen = {model: lists} if diversity is None else {model: reranked(lists), model + BY_SCORE: lists}
         vectors = None if diversity is None else diversity.vectors
-        measured = [
-            measure(each, name, ks, n_items, vectors) for name, each in (chosen | {"popularity": popular_lists}).items()
-        ]
-        storage.write(METRICS, reduce(DataFrame.unionByName, measured).coalesce(1))
+        found = chosen | {"popularity": popular_lists}
+        rows = [row for name, each in found.items() for row in measure(each, name, ks, trained, vectors)]
+    storage.write(METRICS, storage.spark.createDataFrame(rows, METRICS.schema).coalesce(1))
     return {"metrics": [row.asDict() for row in storage.read(METRICS).orderBy("model", "metric", "k").collect()]}
+
+
+def _training_counts(storage: RunStorage) -> TrainingCounts:
+    """Of the split that the measured fit has learned from."""
+    pairs = storage.read(INTERACTIONS).where(F.col("split") == "train")
+    found = pairs.groupBy("item_idx").count().toArrow()
+    counts = np.zeros(storage.count(ITEMS), np.int64)
+    counts[found.column("item_idx").to_numpy()] = found.column("count").to_numpy()
+    return TrainingCounts(counts, pairs.select("user_idx").distinct().count())
 
 
 if __name__ == "__main__":

@@ -350,8 +350,9 @@ METRICS = Table(
         Column(
             "value",
             DOUBLE,
-            "Mean over the users with held-out items; a share of items for `item_coverage`; of two items of a list "
-            "1 - cosine for `intra_list_diversity`, which is there with `[diversity]`.",
+            "Mean over the users with held-out items. Of all lists together: `item_coverage`, `gini_index`, "
+            "`shannon_entropy`, `average_popularity`, `tail_percentage`, `novelty` (docs/operations.md). "
+            "`intra_list_diversity`, with `[diversity]`: of two items of a list 1 - cosine.",
         ),
         Column("users", LONG, "Users measured."),
     ),

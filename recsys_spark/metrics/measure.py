@@ -3,31 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.kernels.csr import IndexLists
 from recsys_spark.metrics.diversity import intra_list_diversity
 from recsys_spark.metrics.ranking import hits_matrix, ranking_metrics
+from recsys_spark.metrics.spread import TrainingCounts, spread_metrics
 
 if TYPE_CHECKING:
     from recsys_spark.blockwise.files import MappedArray
 
 _UNIT = 1e12  # values are added up as whole multiples of 1 / _UNIT
-_PARTS = "metric string, k int, total bigint, users bigint"
+_PARTS = "metric string, k int, item_idx int, total bigint, users bigint"
+_LISTED = "listed"  # how often an item is listed
+_MOST_SPARSE = 4  # times as many items as places of the lists: beyond that, sorting takes less
+
+Metric = dict[str, Any]
+"""A row of the table `metrics`."""
 
 
 def measure(
-    lists: DataFrame, model: str, ks: Sequence[int], n_items: int, vectors: MappedArray | None = None
-) -> DataFrame:
-    """The table `metrics` for lists `user_idx, item_idxs, relevant_idxs` of users with relevant items.
+    lists: DataFrame, model: str, ks: Sequence[int], trained: TrainingCounts, vectors: MappedArray | None = None
+) -> list[Metric]:
+    """Rows of the table `metrics` for lists `user_idx, item_idxs, relevant_idxs` of users with relevant items.
 
-    Ranking metrics are means over the users; `item_coverage@k` is the share of the items in any list. With `vectors`
-    of the items, (items, d), of length 1 or 0, there is the mean `intra_list_diversity@k` of the lists that have one.
+    Ranking metrics are means over the users, those of `metrics.spread` of all lists together. With `vectors` of the
+    items, (items, d), of length 1 or 0, there is the mean `intra_list_diversity@k` of the lists that have one. Memory
+    of the driver: 40 bytes a listed item and k.
     """
     longest = max(ks)
 
@@ -35,14 +44,29 @@ def measure(
         for batch in batches:
             if batch.num_rows:
                 yield _partial_sums(batch, list(ks), longest, vectors)
+                yield _partial_counts(batch, list(ks), longest)
 
     parts = lists.select("item_idxs", "relevant_idxs").mapInArrow(add_up, _PARTS)
-    means = parts.groupBy("metric", "k").agg(
-        (F.sum(F.col("total").cast("decimal(38,0)")).cast("double") / F.lit(_UNIT) / F.sum("users")).alias("value"),
-        F.sum("users").alias("users"),
+    sums = parts.groupBy("metric", "k", "item_idx").agg(
+        F.sum(F.col("total").cast("decimal(38,0)")).cast("double").alias("total"), F.sum("users").alias("users")
     )
-    named = means.unionByName(_coverage(lists, ks, n_items))
-    return named.select(F.lit(model).alias("model"), "metric", "k", "value", "users")
+    return _rows(sums.toArrow(), model, ks, trained)
+
+
+def _rows(sums: pa.Table, model: str, ks: Sequence[int], trained: TrainingCounts) -> list[Metric]:
+    is_listed = pc.equal(sums.column("metric"), _LISTED)
+    means, listed = sums.filter(pc.invert(is_listed)).to_pylist(), sums.filter(is_listed)
+    values = {(row["metric"], row["k"]): (row["total"] / _UNIT / row["users"], row["users"]) for row in means}
+    users = max((row["users"] for row in means), default=0)
+    places, items, totals = (listed.column(name).to_numpy() for name in ("k", "item_idx", "total"))
+    for k in ks:
+        counts = np.zeros(len(trained.items), np.int64)
+        counts[items[places == k]] = totals[places == k]
+        values |= {(name, k): (value, users) for name, value in spread_metrics(counts, trained).items()}
+    return [
+        {"model": model, "metric": name, "k": k, "value": value, "users": measured}
+        for (name, k), (value, measured) in sorted(values.items())
+    ]
 
 
 def _partial_sums(batch: pa.RecordBatch, ks: list[int], longest: int, vectors: MappedArray | None) -> pa.RecordBatch:
@@ -56,33 +80,39 @@ def _partial_sums(batch: pa.RecordBatch, ks: list[int], longest: int, vectors: M
     totals = [int(np.rint(value * _UNIT).astype(np.int64).sum()) for value in measured.values()]
     return pa.record_batch(
         {
-            "metric": [name for name, _ in measured],
+            "metric": pa.array([name for name, _ in measured], pa.string()),
             "k": pa.array([int(k) for _, k in measured], pa.int32()),
+            "item_idx": pa.nulls(len(measured), pa.int32()),
             "total": pa.array(totals, pa.int64()),
             "users": pa.array([value.size for value in measured.values()], pa.int64()),
         }
     )
 
 
-def _coverage(lists: DataFrame, ks: Sequence[int], n_items: int) -> DataFrame:
-    best_places = (
-        lists.select(F.posexplode("item_idxs").alias("place", "item_idx"))
-        .groupBy("item_idx")
-        .agg(F.min("place").alias("place"))
+def _partial_counts(batch: pa.RecordBatch, ks: list[int], longest: int) -> pa.RecordBatch:
+    """How often each item is among the first k of the lists."""
+    recommended = _padded(_index_lists(batch.column("item_idxs")), longest)
+    found = [_counts_of(recommended[:, :k]) for k in ks]
+    items, counts = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+    return pa.record_batch(
+        {
+            "metric": pa.array([_LISTED] * len(items), pa.string()),
+            "k": pa.array(np.repeat(ks, [len(some) for some, _ in found]), pa.int32()),
+            "item_idx": pa.array(items, pa.int32()),
+            "total": pa.array(counts, pa.int64()),
+            "users": pa.array(np.zeros(len(items), np.int64)),
+        }
     )
-    covered = best_places.agg(*[F.count_if(F.col("place") < k).alias(str(k)) for k in ks])
-    pairs = F.explode(F.array(*[F.struct(F.lit(k).alias("k"), F.col(f"`{k}`").alias("items")) for k in ks]))
-    users = lists.agg(F.count("*").alias("users"))
-    return (
-        covered.select(pairs.alias("covered"))
-        .crossJoin(F.broadcast(users))  # one row
-        .select(
-            F.lit("item_coverage").alias("metric"),
-            F.col("covered.k").alias("k"),
-            (F.col("covered.items") / F.lit(max(n_items, 1))).alias("value"),
-            "users",
-        )
-    )
+
+
+def _counts_of(items: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The different items, ascending, and how often each occurs; -1 is padding."""
+    flat = items[items >= 0]
+    if int(flat.max(initial=0)) >= _MOST_SPARSE * max(flat.size, 1):
+        return np.unique(flat, return_counts=True)
+    counts = np.bincount(flat)
+    known = np.flatnonzero(counts)
+    return known, counts[known]
 
 
 def _index_lists(column: pa.ListArray) -> IndexLists:

@@ -17,6 +17,7 @@ from recsys_spark.blockwise.lists import measure_lists, recommend, reranked
 from recsys_spark.blockwise.plan import MovedBlocks
 from recsys_spark.blockwise.scorers import PopularityScorer
 from recsys_spark.metrics.measure import measure
+from recsys_spark.metrics.spread import TrainingCounts
 from tests.blockwise.conftest import N_ITEMS, N_USERS, Blocks, Taste
 from tests.kernels.cases import best_of, lists_of, picked_greedily
 
@@ -96,7 +97,9 @@ def test_measured_lists_have_both_orders(
     by_score = {row["user_idx"]: row["item_idxs"] for row in measure_lists(source, scorer, 3).collect()}
     assert {row["user_idx"]: row["item_idxs"] for row in both.collect()} == by_score
     assert {row["user_idx"]: row["item_idxs"] for row in reranked(both).collect()} == {u: wanted[u] for u in by_score}
-    metrics = measure(reranked(both), "popularity", (1, 3), N_ITEMS, diversity.vectors).collect()
+    metrics = measure(
+        reranked(both), "popularity", (1, 3), TrainingCounts(np.ones(N_ITEMS, np.int64), N_USERS), diversity.vectors
+    )
     cosines = vectors.astype(float) @ vectors.T
     means = []
     for user in by_score:

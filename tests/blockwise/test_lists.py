@@ -16,6 +16,7 @@ from recsys_spark.blockwise.predict import RatingScale, predict_pairs, with_rati
 from recsys_spark.blockwise.scorers import EmbeddingScorer, PopularityScorer
 from recsys_spark.blockwise.similar import distribute_entities, find_similar
 from recsys_spark.metrics.measure import measure
+from recsys_spark.metrics.spread import TrainingCounts
 from recsys_spark.tables import SIMILAR_ITEMS
 from tests.blockwise.conftest import N_ITEMS, N_USERS, Blocks, Taste
 
@@ -126,11 +127,14 @@ def test_measured_lists_hide_the_test_items_and_nothing_else(
         assert row["relevant_idxs"] == list(np.flatnonzero(relevant[user]))
         hits += bool(set(row["item_idxs"][:3]) & set(row["relevant_idxs"]))
         users += 1
-    metrics = {(r["metric"], r["k"]): r for r in measure(lists, "popularity", (3, 5), N_ITEMS).collect()}
+    trained = TrainingCounts((is_pair & (taste.splits == 0)).sum(axis=0), N_USERS)
+    metrics = {(row["metric"], row["k"]): row for row in measure(lists, "popularity", (3, 5), trained)}
     assert metrics["hit_rate", 3]["value"] == pytest.approx(hits / users)
     assert metrics["hit_rate", 3]["users"] == users
     covered = {item for row in found.values() for item in row["item_idxs"][:3]}
     assert metrics["item_coverage", 3]["value"] == pytest.approx(len(covered) / N_ITEMS)
+    popular = [trained.items[item] for row in found.values() for item in row["item_idxs"][:3]]
+    assert metrics["average_popularity", 3]["value"] == pytest.approx(np.mean(popular))
 
 
 def test_similar_items_are_the_nearest(

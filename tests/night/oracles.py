@@ -19,7 +19,7 @@ def brute_force_metrics(
     """Metrics of full rankings without train and validation items; -inf is never recommended."""
     masked = np.where(interactions["train"] | interactions["validation"], -np.inf, scores)
     sums: dict[str, float] = {}
-    covered: dict[int, set[int]] = {k: set() for k in ks}
+    listed: dict[int, list[int]] = {k: [] for k in ks}
     measured = np.flatnonzero(interactions["test"].any(axis=1))
     for user in measured:
         ranking = [
@@ -28,10 +28,31 @@ def brute_force_metrics(
         hits = [bool(interactions["test"][user, item]) for item in ranking]
         relevant = int(interactions["test"][user].sum())
         for k in ks:
-            covered[k] |= set(ranking[:k])
+            listed[k] += ranking[:k]
             for name, value in _metrics_of_list(hits[:k], relevant, k).items():
                 sums[f"{name}@{k}"] = sums.get(f"{name}@{k}", 0.0) + value / len(measured)
-    return sums | {f"item_coverage@{k}": len(items) / scores.shape[1] for k, items in covered.items()}
+    for k, items in listed.items():
+        sums |= {f"{name}@{k}": value for name, value in _spread(items, interactions["train"]).items()}
+    return sums
+
+
+def _spread(listed: list[int], train: NDArray[np.bool_]) -> dict[str, float]:
+    """Of the items of all lists, one after the other; the Gini index by the differences of all pairs."""
+    n_items, trained, n_users = train.shape[1], train.sum(axis=0).tolist(), int(train.any(axis=1).sum())
+    counts = [listed.count(item) for item in range(n_items)]
+    coverage = {"item_coverage": len(set(listed)) / n_items}
+    if not listed:
+        return coverage
+    known = sorted((count, item) for item, count in enumerate(trained) if count)
+    tail = {item for _, item in known[: max(len(known) // 10, 1)]}
+    shares = [count / len(listed) for count in counts if count]
+    return coverage | {
+        "gini_index": sum(abs(one - other) for one in counts for other in counts) / (2 * n_items * len(listed)),
+        "shannon_entropy": -sum(share * math.log(share) for share in shares) / len(shares),
+        "average_popularity": sum(trained[item] for item in listed) / len(listed),
+        "tail_percentage": sum(item in tail for item in listed) / len(listed),
+        "novelty": sum(-math.log2(max(trained[item], 1) / n_users) for item in listed) / len(listed),
+    }
 
 
 def _metrics_of_list(hits: list[bool], relevant: int, k: int) -> dict[str, float]:
