@@ -7,12 +7,13 @@ scores are added. Processor time of one core, in turns; `times_parts` is the ble
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.harness import processor_time, run_cases, save
+from benchmarks.harness import run_cases, save, take_turns
 from benchmarks.jobs import World
 from benchmarks.models import embedded, held, one_shard, popular, voted, weighed
 from recsys_spark.blockwise.blocks import TEST, TRAIN, VALIDATION, items_in_splits
@@ -84,7 +85,7 @@ def run(case: Case, rounds: int) -> None:
     block, contenders = scorers(case)
     excluded = items_in_splits(block, (TRAIN, VALIDATION, TEST))
     work = {name: lambda scorer=scorer: scorer(block, excluded, K) for name, scorer in contenders.items()}
-    seconds = {name: np.array(each) for name, each in processor_time(work, rounds).items()}
+    seconds = {name: np.array(each) for name, each in take_turns(work, rounds, time.thread_time).items()}
     ratio = seconds["hybrid"] / sum(each for name, each in seconds.items() if name != "hybrid")
     medians = {name: round(float(np.median(each)) / 1024 * 1e6, 1) for name, each in seconds.items()}
     line = {"benchmark": "blend_scoring", "case": case.name, "k": K, "microseconds_a_user": medians,

@@ -56,27 +56,20 @@ def run_cases(
             run(case, options.rounds)
 
 
-def take_turns(contenders: Mapping[str, Work], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each contender, in rounds of one run each after a warm-up: drift hits all alike."""
+def take_turns(
+    contenders: Mapping[str, Work], rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, list[float]]:
+    """Seconds of each contender, in rounds of one run each after a warm-up: drift hits all alike.
+
+    With `time.thread_time` for a clock, of the processor.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(rounds + 1):
         for name, work in contenders.items():
-            started = time.perf_counter()
+            started = clock()
             work()
             if number > 0:
-                seconds[name].append(time.perf_counter() - started)
-    return seconds
-
-
-def processor_time(contenders: Mapping[str, Work], rounds: int) -> dict[str, list[float]]:
-    """Seconds of processor time of each contender, in turns, after a warm-up."""
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for number in range(rounds + 1):
-        for name, work in contenders.items():
-            started = time.thread_time()
-            work()
-            if number > 0:
-                seconds[name].append(time.thread_time() - started)
+                seconds[name].append(clock() - started)
     return seconds
 
 

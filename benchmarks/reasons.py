@@ -9,6 +9,7 @@ solved for anew without each of his items, which takes longer than all else and 
 from __future__ import annotations
 
 import json
+import time
 import shutil
 import tempfile
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.datasets import CACHE, ml_100k_ratings
-from benchmarks.harness import processor_time, run_cases, save
+from benchmarks.harness import run_cases, save, take_turns
 from benchmarks.jobs import World
 from benchmarks.models import Model, embedded, named, voted, weighed
 from recsys_spark.blockwise.blocks import TEST, TRAIN, VALIDATION, items_in_splits
@@ -90,7 +91,7 @@ def measure_cost(case: Case, rounds: int) -> None:
         "written_lists": lambda: written(plain, block, folder),
         "written_lists_and_reasons": lambda: written(full, block, folder),
     }
-    seconds = processor_time(work, rounds)
+    seconds = take_turns(work, rounds, time.thread_time)
     shutil.rmtree(folder)
     added = {
         "in_memory": np.array(seconds["lists_and_reasons"]) / np.array(seconds["lists"]) - 1,
