@@ -9,9 +9,9 @@ solved for anew without each of his items, which takes longer than all else and 
 from __future__ import annotations
 
 import json
-import time
 import shutil
 import tempfile
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
