@@ -35,13 +35,22 @@ def test_two_that_tell_different_things_are_blended() -> None:
         assert 0.5 < first / second < 2
 
 
-def test_one_that_tells_nothing_leaves_the_other_alone_or_next_to() -> None:
+def test_one_that_tells_nothing_leaves_the_other_alone() -> None:
     facts = blend_facts(*candidates("nobody"), (50,), K)
-    assert facts["best_component"] == 0
-    for first, second in facts["weights"]:
-        assert second < 0.25 * first
-    if not facts["is_blended"]:
-        assert facts["weights"] == [[1.0, 0.0]]
+    assert facts["gain"] < 0
+    assert not facts["is_blended"]
+    assert (facts["best_component"], facts["segments"], facts["weights"]) == (0, [], [[1.0, 0.0]])
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("helps", ["everybody", "nobody", "those of few"])
+def test_there_is_a_blend_where_it_gains(helps: str, seed: int) -> None:
+    facts = blend_facts(*candidates(helps, seed), (50,), K)
+    weights = np.array(facts["weights"])
+    assert facts["is_blended"] == (facts["gain"] > 0)
+    assert weights.shape == (len(facts["segments"]) + 1, 2)
+    assert (weights >= 0).all()
+    assert weights.any(axis=1).all()
 
 
 def test_segments_have_weights_of_their_own_where_that_gains() -> None:

@@ -80,8 +80,7 @@ class HybridScorer:
     @cached_property
     def columns(self) -> tuple[str, ...]:
         """Names of columns."""
-        read = {*SEEN_COLUMNS}
-        return tuple(sorted(read.union(*(component.profile.columns for component in self.components))))
+        return tuple(sorted({*SEEN_COLUMNS}.union(*(component.profile.columns for component in self.components))))
 
     def __call__(self, block: Block, excluded: IndexLists, k: int) -> Scored:
         """The k best items of each user."""

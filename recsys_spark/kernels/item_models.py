@@ -74,8 +74,8 @@ def _leading_right_vectors(matrix: sparse.csr_array, dims: int, seed: int) -> ND
     """The leading right singular vectors of a matrix (m, n), nearly, (n, dims).
 
     By subspace iteration with some more than are wanted: Halko et al., SIAM Review 53(2), 2011. Users who have little
-    have singular values that lie close together, for which exact vectors take a hundred times as long and are worth
-    nothing more.
+    have singular values that lie close together, for which exact vectors take many times as long and are worth nothing
+    more.
     """
     width = min(dims + _OVERSAMPLED, min(matrix.shape))
     basis = np.random.default_rng(seed).standard_normal((matrix.shape[1], width))

@@ -43,14 +43,14 @@ class UserList:
 def read_lists(storage: RunStorage, rows: DataFrame, most: int | None = None) -> list[UserList]:
     """The lists of some rows of `recommendations`, few enough to print; the first `most` items of each."""
     found = rows.collect()
-    titles = read_titles(storage, {item_id for row in found for item_id in _ids_of(row)})
+    titles = _titles_of(storage, {item_id for row in found for item_id in _ids_of(row)})
     return [
         UserList(row["user_id"], row["tier"], tuple(_listed(row, place, titles) for place in range(_length(row, most))))
         for row in found
     ]
 
 
-def read_titles(storage: RunStorage, item_ids: set[str]) -> dict[str, str]:
+def _titles_of(storage: RunStorage, item_ids: set[str]) -> dict[str, str]:
     """The titles of the items that have one."""
     title = F.col("attributes")["title"]
     items = storage.read(ITEMS).where(F.col("item_id").isin(*item_ids) & title.isNotNull())

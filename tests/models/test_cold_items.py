@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from recsys_spark.kernels.csr import CsrRows
 from recsys_spark.kernels.hidden import HiddenLayer
-from recsys_spark.models.cold_items import LEAST_TRAINED, map_cold_items
+from recsys_spark.models import cold_items
+from recsys_spark.models.cold_items import LEAST_TRAINED, FeatureMapping, map_cold_items
 from recsys_spark.models.content import ItemContent
 from recsys_spark.models.embeddings import Embeddings, untrained_embeddings
 
@@ -120,12 +122,19 @@ def test_where_there_is_nothing_to_map_nothing_changes(case: str) -> None:
     assert mapped_by(embeddings, content) is embeddings
 
 
-def test_only_so_many_items_are_learned_from() -> None:
+def test_only_so_many_items_are_learned_from(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawn by the seed."""
     embeddings, content, _ = world()
-    few, same, others, everything = (
-        mapped_by(embeddings, content, seed, most).item_vectors for seed, most in ((0, 50), (0, 50), (1, 50), (0, MOST))
-    )
-    np.testing.assert_array_equal(few, same)
-    assert (few != others).any()
-    assert (few != everything).any()
+    learned: list[int] = []
+
+    class Counted(FeatureMapping):
+        def __init__(self, features: Any, wanted: np.ndarray) -> None:
+            learned.append(len(wanted))
+            super().__init__(features, wanted)
+
+    monkeypatch.setattr(cold_items, "FeatureMapping", Counted)
+    few, same, others = (mapped_by(embeddings, content, seed, most=50) for seed in (0, 0, 1))
+    assert few.is_mapped_item.sum() == 60
+    assert learned == [50, 50, 50]
+    np.testing.assert_array_equal(few.item_vectors, same.item_vectors)
+    assert (few.item_vectors != others.item_vectors).any()

@@ -118,18 +118,14 @@ def test_lists_of_popular_items_say_so(explained: Workspace) -> None:
 def test_show_says_why(explained: Workspace) -> None:
     storage = open_run(explained.spark, str(explained.root), explained.current() or "")
     rows = storage.read(RECOMMENDATIONS).where("user_id in ('u07', 'u08')").orderBy("user_id")
-    found = {each.user_id: each for each in read_lists(storage, rows, most=2)}
-    assert list(found) == ["u07", "u08"]
-    for row in explained.rows("recommendations"):
-        for item, item_id, named in zip(
-            found[row["user_id"]].items if row["user_id"] in found else (),
-            row["item_ids"],
-            row["because_item_ids"],
-            strict=False,
-        ):
+    found = read_lists(storage, rows, most=2)
+    assert [each.user_id for each in found] == ["u07", "u08"]
+    stored = {row["user_id"]: row for row in explained.rows("recommendations")}
+    for user, items in ((each.user_id, each.items) for each in found):
+        assert [item.item_id for item in items] == stored[user]["item_ids"][:2]
+        for item, named in zip(items, stored[user]["because_item_ids"], strict=False):
             titles = ", ".join(title(int(own[1:])) for own in named)
-            assert item.item_id == item_id
-            assert item.why == (f"new, like {titles}" if item_id == NEW else f"because of {titles}")
+            assert item.why == (f"new, like {titles}" if item.item_id == NEW else f"because of {titles}")
     outcome = explained.cli("show", "--user", "u07")
     assert outcome.code == 0, outcome.err
     header, *_ = (line.split() for line in outcome.out.splitlines() if "rank" in line)
