@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import sys
 
-import numpy as np
-from pyspark.sql import functions as F
-
 from recsys_spark.audit import Facts
 from recsys_spark.blockwise.lists import measure_lists, reranked, scored_once
 from recsys_spark.config import Settings
 from recsys_spark.diversity import load_diversity
 from recsys_spark.list_scorers import baseline_scorer, list_scorer
-from recsys_spark.metrics.measure import measure
-from recsys_spark.metrics.spread import TrainingCounts
+from recsys_spark.metrics.measure import count_training, measure
 from recsys_spark.scoring import blocks_of
 from recsys_spark.storage.run_storage import RunStorage
 from recsys_spark.tables import BY_SCORE, INTERACTIONS, ITEMS, METRICS, USER_BLOCKS
@@ -21,7 +17,8 @@ from recsys_spark.tables import BY_SCORE, INTERACTIONS, ITEMS, METRICS, USER_BLO
 
 def run(storage: RunStorage, settings: Settings) -> Facts:
     """Write `metrics`; of lists that are re-ranked also those of the same lists by score alone."""
-    ks, model, trained = settings.evaluate.ks, settings.recommend.model, _training_counts(storage)
+    ks, model = settings.evaluate.ks, settings.recommend.model
+    trained = count_training(storage.read(INTERACTIONS), storage.count(ITEMS))
     blocks, scorer = list_scorer(storage, settings, "selection")
     popular = baseline_scorer(storage, settings, "selection")
     diversity = load_diversity(storage, settings, "selection")
@@ -35,15 +32,6 @@ def run(storage: RunStorage, settings: Settings) -> Facts:
         rows = [row for name, each in found.items() for row in measure(each, name, ks, trained, vectors)]
     storage.write(METRICS, storage.spark.createDataFrame(rows, METRICS.schema).coalesce(1))
     return {"metrics": [row.asDict() for row in storage.read(METRICS).orderBy("model", "metric", "k").collect()]}
-
-
-def _training_counts(storage: RunStorage) -> TrainingCounts:
-    """Of the split that the measured fit has learned from."""
-    pairs = storage.read(INTERACTIONS).where(F.col("split") == "train")
-    found = pairs.groupBy("item_idx").count().toArrow()
-    counts = np.zeros(storage.count(ITEMS), np.int64)
-    counts[found.column("item_idx").to_numpy()] = found.column("count").to_numpy()
-    return TrainingCounts(counts, pairs.select("user_idx").distinct().count())
 
 
 if __name__ == "__main__":
