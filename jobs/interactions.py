@@ -9,7 +9,8 @@ from recsys_spark.config import Settings
 from recsys_spark.continuity import kept_interactions, require_interactions, value_range
 from recsys_spark.storage.run_storage import RunStorage
 from recsys_spark.tables import EVENTS, INTERACTIONS, ITEMS, USERS
-from recsys_spark.transforms.interactions import assign_splits, gather_pairs, scale_ratings, weigh_events
+from recsys_spark.transforms.interactions import gather_pairs, scale_ratings, weigh_events
+from recsys_spark.transforms.splits import assign_splits
 
 
 def run(storage: RunStorage, settings: Settings) -> Facts:

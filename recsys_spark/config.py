@@ -205,7 +205,7 @@ class Settings(BaseSettings):
         return tuple(name for name in names if name in wanted)
 
     def _check_without_time(self) -> None:
-        if self.evaluate.split != "random":
+        if self.evaluate.needs_times:
             raise ValueError(
                 f"evaluate.split = {self.evaluate.split!r} needs events.columns.timestamp; name it or set "
                 "evaluate.split = 'random'"

@@ -236,21 +236,35 @@ class SimilarSettings(Section):
 class EvaluateSettings(Section):
     """The hold-out and the metrics."""
 
-    split: Literal["last", "newest", "random"] = Field(
+    split: Literal["last", "newest", "time", "random", "fold", "items", "users"] = Field(
         "last",
         description="`last`: each user's last item by time tests, the one before validates; `newest`: the same of a "
-        "share of each user's items; `random`: a share of all pairs.",
+        "share of each user's items; `time`: of all pairs those from one moment on; `random`: a share of all pairs; "
+        "`fold`: one of `folds` equal parts of them; `items`, `users`: all pairs of a share of the items, of the "
+        "users: how well new ones are served.",
     )
     share: float = Field(
-        0.1, gt=0, lt=0.5, description="Share for testing, and as much again for validation (`newest`, `random`)."
+        0.1,
+        gt=0,
+        lt=0.5,
+        description="Share for testing, and as much again for validation; not of `last`; of `fold` for validation.",
     )
+    folds: int = Field(5, ge=2, le=100, description="Parts that the pairs are cut into by `fold`.")
+    fold: int = Field(0, ge=0, description="Which of the parts tests, counted from 0.")
     ks: tuple[int, ...] = Field((5, 10, 20), min_length=1, description="List lengths at which metrics are computed.")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if min(self.ks) < 1 or list(self.ks) != sorted(set(self.ks)):
             raise ValueError(f"ks must be rising whole numbers from 1, got {list(self.ks)}")
+        if self.fold >= self.folds:
+            raise ValueError(f"fold must be below folds = {self.folds}, got {self.fold}")
         return self
+
+    @property
+    def needs_times(self) -> bool:
+        """Whether what is held out depends on when it was."""
+        return self.split in ("last", "newest", "time")
 
 
 class AuditSettings(Section):

@@ -1,21 +1,20 @@
-"""Turns accepted events into one rating between 0 and 1 for each user-item pair, and splits the pairs."""
+"""Turns accepted events into one rating between 0 and 1 for each user-item pair."""
 
 from __future__ import annotations
 
 import datetime
 from typing import TYPE_CHECKING
 
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.transforms.events import end_of
 
 if TYPE_CHECKING:
-    from recsys_spark.sections import EvaluateSettings, FeedbackSettings
+    from recsys_spark.sections import FeedbackSettings
 
 _EXACT = "decimal(28,9)"  # sums of fixed-point numbers do not depend on their order
 _TYPES = "map<string,timestamp>"
-_HASHES = 1_000_000
 _DAY_S = 86_400.0
 
 
@@ -78,36 +77,6 @@ def scale_ratings(pairs: DataFrame, value_range: tuple[float, float], lowest: fl
         return pairs.withColumn("rating", F.lit(1.0).cast("float"))
     share = (F.greatest(F.least("value", F.lit(high)), F.lit(low)) - F.lit(low)) / F.lit(high - low)
     return pairs.withColumn("rating", (F.lit(lowest) + share * F.lit(1.0 - lowest)).cast("float"))
-
-
-def assign_splits(pairs: DataFrame, evaluate: EvaluateSettings, seed: int) -> DataFrame:
-    """Adds `split`: train, validation or test, and puts the columns in the order of `interactions`.
-
-    `last`: a user's newest pair tests when the user has two or more, the one before validates when there are three.
-    `newest`: the same of the newest share of the pairs, at least one, and as many before them.
-    `random`: a pure function of the pair and the seed, so that a pair stays where it is from night to night.
-    """
-    if evaluate.split == "random":
-        split = _random_split(evaluate.share, seed)
-    else:
-        split = _newest_split(evaluate.share if evaluate.split == "newest" else 0.0)
-    return pairs.withColumn("split", split).select(
-        "user_idx", "item_idx", "rating", "value", "event_count", "last_at", "last_at_by_type", "split"
-    )
-
-
-def _newest_split(share: float) -> Column:
-    by_user = Window.partitionBy("user_idx")
-    age = F.row_number().over(by_user.orderBy(F.col("last_at").desc_nulls_last(), F.col("item_idx").desc()))
-    pairs = F.count("*").over(by_user)
-    tested = F.greatest(F.floor(pairs * F.lit(share)), F.lit(1))
-    is_test, is_validation = (age <= tested) & (pairs >= 2), (age <= 2 * tested) & (pairs >= 3)
-    return F.when(is_test, "test").when(is_validation, "validation").otherwise("train")
-
-
-def _random_split(share: float, seed: int) -> Column:
-    point = F.pmod(F.xxhash64(F.lit(seed), "user_idx", "item_idx"), F.lit(_HASHES)) / F.lit(_HASHES)
-    return F.when(point < share, "test").when(point < 2 * share, "validation").otherwise("train")
 
 
 def _weight(feedback: FeedbackSettings) -> Column:

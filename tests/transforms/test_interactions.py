@@ -2,14 +2,13 @@ from __future__ import annotations
 
 import datetime
 import random
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from recsys_spark.sections import EvaluateSettings, FeedbackSettings
+from recsys_spark.sections import FeedbackSettings
 from recsys_spark.transforms.interactions import (
-    assign_splits,
     decay_kept,
     gather_pairs,
     scale_ratings,
@@ -128,66 +127,3 @@ def test_ratings_are_scaled_and_clipped(spark: SparkSession) -> None:
 def test_a_constant_rating_means_one(spark: SparkSession) -> None:
     pairs = spark.createDataFrame([(4.0,), (4.0,)], "value double")
     assert [row["rating"] for row in scale_ratings(pairs, (4.0, 4.0), 0.0).collect()] == [1.0, 1.0]
-
-
-def pairs_frame(spark: SparkSession, rows: list[tuple[int, int, Any]]) -> DataFrame:
-    full = [(user, item, 1.0, 1.0, 1, last_at, {}) for user, item, last_at in rows]
-    return spark.createDataFrame(
-        full,
-        "user_idx int, item_idx int, rating float, value double, event_count long, last_at timestamp, "
-        "last_at_by_type map<string,timestamp>",
-    )
-
-
-def test_last_items_by_time_are_held_out(spark: SparkSession) -> None:
-    rows = [(0, 0, at(1)), (0, 1, at(3)), (0, 2, at(2)), (0, 3, None), (1, 5, at(1)), (1, 6, at(2)), (2, 7, at(1))]
-    splits = {
-        (row["user_idx"], row["item_idx"]): row["split"]
-        for row in assign_splits(pairs_frame(spark, rows), EvaluateSettings(), 0).collect()
-    }
-    assert splits == {
-        (0, 1): "test", (0, 2): "validation", (0, 0): "train", (0, 3): "train",
-        (1, 6): "test", (1, 5): "train", (2, 7): "train",
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize(("items", "held_out"), [(1, (0, 0)), (2, (1, 0)), (3, (1, 1)), (7, (1, 1)), (9, (2, 2))])
-def test_a_share_of_each_users_newest_items_is_held_out(
-    spark: SparkSession, items: int, held_out: tuple[int, int]
-) -> None:
-    frame = pairs_frame(spark, [(0, item, at(1 + item)) for item in range(items)])
-    found = assign_splits(frame, EvaluateSettings(split="newest", share=0.25), 0).orderBy("last_at").collect()
-    test, validation = held_out
-    expected = ["train"] * (items - test - validation) + ["validation"] * validation + ["test"] * test
-    assert [row["split"] for row in found] == expected
-
-
-@pytest.mark.parametrize("split", ["last", "newest"])
-def test_no_train_pair_is_later_than_the_held_out_ones(spark: SparkSession, split: Literal["last", "newest"]) -> None:
-    generator = random.Random(3)
-    rows = [
-        (user, item, at(1 + generator.randrange(9))) for user in range(20) for item in range(generator.randrange(1, 9))
-    ]
-    found = assign_splits(pairs_frame(spark, rows), EvaluateSettings(split=split, share=0.3), 0).collect()
-    order = {"train": 0, "validation": 1, "test": 2}
-    for user in range(20):
-        mine = sorted((row["last_at"], order[row["split"]]) for row in found if row["user_idx"] == user)
-        newest_of = {split: max((at_ for at_, s in mine if s == split), default=at(1)) for split in (0, 1, 2)}
-        assert newest_of[0] <= newest_of[1] or 1 not in [s for _, s in mine]
-        assert newest_of[1] <= newest_of[2] or 2 not in [s for _, s in mine]
-
-
-def test_random_split_is_a_function_of_pair_and_seed(spark: SparkSession) -> None:
-    pairs = pairs_frame(spark, [(user, item, None) for user in range(40) for item in range(50)])
-    evaluate = EvaluateSettings(split="random", share=0.2)
-
-    def split(frame: DataFrame, seed: int) -> dict[tuple[int, int], str]:
-        return {
-            (row["user_idx"], row["item_idx"]): row["split"] for row in assign_splits(frame, evaluate, seed).collect()
-        }
-
-    first = split(pairs, 1)
-    assert first == split(pairs.repartition(7), 1)
-    assert first != split(pairs, 2)
-    shares = [sum(found == name for found in first.values()) / len(first) for name in ("test", "validation")]
-    assert shares == pytest.approx([0.2, 0.2], abs=0.03)

@@ -1,0 +1,91 @@
+"""Sets some of the user-item pairs aside: `test` for measuring, `validation` for choosing epochs and weights.
+
+A pair has one split, and no held-out pair is trained on. Random numbers are hashes, so that a pair, a user or an item
+stays where it is from night to night and however the rows are partitioned.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+if TYPE_CHECKING:
+    from recsys_spark.sections import EvaluateSettings
+
+_HASHES = 1_000_000
+_COLUMNS = ("user_idx", "item_idx", "rating", "value", "event_count", "last_at", "last_at_by_type", "split")
+_HELD_OUT = {"random": ("user_idx", "item_idx"), "users": ("user_idx",), "items": ("item_idx",)}
+
+
+def assign_splits(pairs: DataFrame, evaluate: EvaluateSettings, seed: int) -> DataFrame:
+    """Adds `split`: train, validation or test, and puts the columns in the order of `interactions`.
+
+    `last`: a user's newest pair tests when the user has two or more, the one before validates when there are three.
+    `newest`: the same of the newest share of the pairs, at least one, and as many before them.
+    `time`: what is of the newest minutes that together have the share of all pairs tests, of those before validates;
+    the oldest minute, and pairs without a time, train. Memory: of one task, 16 bytes a minute that has pairs.
+    `random`, `users`, `items`: a share of the pairs, the users or the items, as much again for validation.
+    `fold`: one of `folds` equal parts of the pairs tests; of the rest a share validates.
+    """
+    if evaluate.split == "time":
+        return _before_and_after(pairs, evaluate.share).select(*_COLUMNS)
+    if evaluate.split in ("last", "newest"):
+        split = _newest(evaluate.share if evaluate.split == "newest" else 0.0)
+    elif evaluate.split == "fold":
+        split = _folds(evaluate, seed)
+    else:
+        point = _point(seed, _HELD_OUT[evaluate.split])
+        split = _split(point < evaluate.share, point < 2 * evaluate.share)
+    return pairs.withColumn("split", split).select(*_COLUMNS)
+
+
+def _split(is_test: Column, is_validation: Column) -> Column:
+    return F.when(is_test, "test").when(is_validation, "validation").otherwise("train")
+
+
+def _newest(share: float) -> Column:
+    by_user = Window.partitionBy("user_idx")
+    age = F.row_number().over(by_user.orderBy(F.col("last_at").desc_nulls_last(), F.col("item_idx").desc()))
+    pairs = F.count("*").over(by_user)
+    tested = F.greatest(F.floor(pairs * F.lit(share)), F.lit(1))
+    return _split((age <= tested) & (pairs >= 2), (age <= 2 * tested) & (pairs >= 3))
+
+
+def _before_and_after(pairs: DataFrame, share: float) -> DataFrame:
+    """One moment for all users: a model of the past is measured on what was the future of everybody."""
+    minutes = pairs.where(F.col("last_at").isNotNull()).groupBy(_minute().alias("minute")).count()
+    everything = Window.partitionBy(F.lit(0))
+    newer = everything.orderBy(F.col("minute").desc()).rowsBetween(Window.unboundedPreceding, -1)
+    counted = minutes.select(
+        "minute",
+        F.coalesce(F.sum("count").over(newer), F.lit(0)).alias("newer"),
+        F.sum("count").over(everything).alias("total"),
+        F.min("minute").over(everything).alias("oldest"),
+    )
+    later = counted.where(F.col("minute") > F.col("oldest"))
+    cuts = later.agg(_first_minute(share).alias("tested_from"), _first_minute(2 * share).alias("validated_from"))
+    # One row beside every pair: none is multiplied.
+    split = _split(_minute() >= F.col("tested_from"), _minute() >= F.col("validated_from"))
+    return pairs.join(F.broadcast(cuts), how="cross").withColumn("split", split)
+
+
+def _first_minute(share: float) -> Column:
+    """Of the newest minutes, as many as have the share together."""
+    return F.min(F.when(F.col("newer") < F.lit(share) * F.col("total"), F.col("minute")))
+
+
+def _minute() -> Column:
+    return F.floor(F.unix_micros("last_at") / F.lit(60_000_000))
+
+
+def _folds(evaluate: EvaluateSettings, seed: int) -> Column:
+    pair = _HELD_OUT["random"]
+    fold = F.floor(_point(seed, pair) * evaluate.folds)
+    return _split(fold == evaluate.fold, _point(seed, pair, "validation") < evaluate.share)
+
+
+def _point(seed: int, columns: tuple[str, ...], *salt: str) -> Column:
+    """A number from 0 to below 1 of the values and the seed."""
+    return F.pmod(F.xxhash64(F.lit(seed), *columns, *map(F.lit, salt)), F.lit(_HASHES)) / F.lit(_HASHES)

@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import datetime
+import random
+from typing import Any, Literal
+
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+
+from recsys_spark.sections import EvaluateSettings
+from recsys_spark.transforms.splits import assign_splits
+
+Splits = dict[tuple[int, int], str]
+
+
+def at(day: int, hour: int = 0) -> datetime.datetime:
+    return datetime.datetime(2026, 11, day, hour)
+
+
+def splits_of(frame: DataFrame, seed: int = 0, **evaluate: Any) -> Splits:
+    found = assign_splits(frame, EvaluateSettings(**evaluate), seed).collect()
+    return {(row["user_idx"], row["item_idx"]): row["split"] for row in found}
+
+
+def share_of(found: Splits, split: str) -> float:
+    return sum(each == split for each in found.values()) / len(found)
+
+
+def pairs_frame(spark: SparkSession, rows: list[tuple[int, int, Any]]) -> DataFrame:
+    full = [(user, item, 1.0, 1.0, 1, last_at, {}) for user, item, last_at in rows]
+    return spark.createDataFrame(
+        full,
+        "user_idx int, item_idx int, rating float, value double, event_count long, last_at timestamp, "
+        "last_at_by_type map<string,timestamp>",
+    )
+
+
+def test_last_items_by_time_are_held_out(spark: SparkSession) -> None:
+    rows = [(0, 0, at(1)), (0, 1, at(3)), (0, 2, at(2)), (0, 3, None), (1, 5, at(1)), (1, 6, at(2)), (2, 7, at(1))]
+    splits = {
+        (row["user_idx"], row["item_idx"]): row["split"]
+        for row in assign_splits(pairs_frame(spark, rows), EvaluateSettings(), 0).collect()
+    }
+    assert splits == {
+        (0, 1): "test", (0, 2): "validation", (0, 0): "train", (0, 3): "train",
+        (1, 6): "test", (1, 5): "train", (2, 7): "train",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("items", "held_out"), [(1, (0, 0)), (2, (1, 0)), (3, (1, 1)), (7, (1, 1)), (9, (2, 2))])
+def test_a_share_of_each_users_newest_items_is_held_out(
+    spark: SparkSession, items: int, held_out: tuple[int, int]
+) -> None:
+    frame = pairs_frame(spark, [(0, item, at(1 + item)) for item in range(items)])
+    found = assign_splits(frame, EvaluateSettings(split="newest", share=0.25), 0).orderBy("last_at").collect()
+    test, validation = held_out
+    expected = ["train"] * (items - test - validation) + ["validation"] * validation + ["test"] * test
+    assert [row["split"] for row in found] == expected
+
+
+@pytest.mark.parametrize("split", ["last", "newest"])
+def test_no_train_pair_is_later_than_the_held_out_ones(spark: SparkSession, split: Literal["last", "newest"]) -> None:
+    generator = random.Random(3)
+    rows = [
+        (user, item, at(1 + generator.randrange(9))) for user in range(20) for item in range(generator.randrange(1, 9))
+    ]
+    found = assign_splits(pairs_frame(spark, rows), EvaluateSettings(split=split, share=0.3), 0).collect()
+    order = {"train": 0, "validation": 1, "test": 2}
+    for user in range(20):
+        mine = sorted((row["last_at"], order[row["split"]]) for row in found if row["user_idx"] == user)
+        newest_of = {split: max((at_ for at_, s in mine if s == split), default=at(1)) for split in (0, 1, 2)}
+        assert newest_of[0] <= newest_of[1] or 1 not in [s for _, s in mine]
+        assert newest_of[1] <= newest_of[2] or 2 not in [s for _, s in mine]
+
+
+def test_random_split_is_a_function_of_pair_and_seed(spark: SparkSession) -> None:
+    pairs = pairs_frame(spark, [(user, item, None) for user in range(40) for item in range(50)])
+    evaluate = EvaluateSettings(split="random", share=0.2)
+
+    def split(frame: DataFrame, seed: int) -> dict[tuple[int, int], str]:
+        return {
+            (row["user_idx"], row["item_idx"]): row["split"] for row in assign_splits(frame, evaluate, seed).collect()
+        }
+
+    first = split(pairs, 1)
+    assert first == split(pairs.repartition(7), 1)
+    assert first != split(pairs, 2)
+    shares = [sum(found == name for found in first.values()) / len(first) for name in ("test", "validation")]
+    assert shares == pytest.approx([0.2, 0.2], abs=0.03)
+
+
+def a_world(seed: int, users: int = 20, items: int = 12) -> list[tuple[int, int, Any]]:
+    """Pairs at one of two hundred minutes, some of which are shared by many; one in twenty has no time."""
+    generator = random.Random(seed)
+    start = at(3)
+    return [
+        (
+            user,
+            item,
+            start + datetime.timedelta(seconds=generator.randrange(12_000)) if generator.random() < 0.95 else None,
+        )
+        for user in range(users)
+        for item in range(items)
+        if generator.random() < 0.7
+    ]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_global_cut_holds_out_the_newest_minutes_that_have_the_share(spark: SparkSession, seed: int) -> None:
+    rows, share = a_world(seed), (0.1, 0.23, 0.3, 0.45)[seed]
+    minutes = sorted((int((moment - at(1)).total_seconds() // 60) for _, _, moment in rows if moment), reverse=True)
+
+    def cut(wanted: float) -> int:
+        taken: list[int] = []
+        for minute in sorted(set(minutes), reverse=True)[:-1]:  # the oldest one trains
+            if sum(minutes.count(each) for each in taken) >= wanted * len(minutes):
+                break
+            taken.append(minute)
+        return taken[-1]
+
+    tested, validated = cut(share), cut(2 * share)
+    expected = {}
+    for user, item, moment in rows:
+        minute = -1 if moment is None else int((moment - at(1)).total_seconds() // 60)
+        expected[user, item] = "test" if minute >= tested else "validation" if minute >= validated else "train"
+    frame = pairs_frame(spark, rows)
+    assert splits_of(frame, split="time", share=share) == expected
+    assert splits_of(frame.repartition(7), split="time", share=share) == expected
+
+
+def test_after_a_global_cut_nothing_that_is_trained_on_is_later_than_what_tests(spark: SparkSession) -> None:
+    rows = a_world(9)
+    moments: dict[str, list[Any]] = {"train": [], "validation": [], "test": []}
+    for (user, item), split in splits_of(pairs_frame(spark, rows), split="time", share=0.2).items():
+        moments[split] += [moment for u, i, moment in rows if (u, i) == (user, item) and moment is not None]
+    assert max(moments["train"]) < min(moments["validation"])
+    assert max(moments["validation"]) < min(moments["test"])
+
+
+@pytest.mark.parametrize("moments", [[at(1), at(1), at(1)], [None, None], [at(2)]])
+def test_pairs_of_one_minute_or_of_none_all_train(spark: SparkSession, moments: list[Any]) -> None:
+    rows = [(user, 0, moment) for user, moment in enumerate(moments)]
+    assert set(splits_of(pairs_frame(spark, rows), split="time").values()) == {"train"}
+
+
+def test_folds_test_every_pair_once_and_validate_a_share_of_the_rest(spark: SparkSession) -> None:
+    frame = pairs_frame(spark, [(user, item, None) for user in range(60) for item in range(50)])
+    folds = [splits_of(frame, seed=1, split="fold", folds=4, fold=fold, share=0.2) for fold in range(4)]
+    tested = [{pair for pair, split in found.items() if split == "test"} for found in folds]
+    assert sum(map(len, tested)) == 3_000
+    assert set.union(*tested) == set(folds[0])
+    for found in folds:
+        assert share_of(found, "test") == pytest.approx(0.25, abs=0.03)
+        assert share_of(found, "validation") == pytest.approx(0.75 * 0.2, abs=0.03)
+    again = splits_of(frame.repartition(5), seed=1, split="fold", folds=4, fold=2, share=0.2)
+    assert again == folds[2]
+    assert splits_of(frame, seed=2, split="fold", folds=4, fold=2, share=0.2) != again
+
+
+@pytest.mark.parametrize(("split", "side"), [("users", 0), ("items", 1)])
+def test_users_or_items_are_held_out_with_all_their_pairs(
+    spark: SparkSession, split: Literal["users", "items"], side: int
+) -> None:
+    frame = pairs_frame(spark, [(user, item, None) for user in range(200) for item in range(200) if user != item])
+    found = splits_of(frame, seed=1, split=split, share=0.2)
+    splits_by_entity: dict[int, set[str]] = {}
+    for pair, name in found.items():
+        splits_by_entity.setdefault(pair[side], set()).add(name)
+    assert all(len(names) == 1 for names in splits_by_entity.values())
+    for name in ("test", "validation"):
+        assert share_of(found, name) == pytest.approx(0.2, abs=0.08)
+    other = splits_of(frame.repartition(3), seed=1, split=split, share=0.2)
+    assert other == found
+    assert splits_of(frame, seed=2, split=split, share=0.2) != found
+
+
+def test_who_is_held_out_stays_so_when_pairs_are_added(spark: SparkSession) -> None:
+    rows = [(user, item, None) for user in range(30) for item in range(10)]
+    for split in ("random", "fold", "users", "items"):
+        before = splits_of(pairs_frame(spark, rows), split=split, share=0.2)
+        after = splits_of(
+            pairs_frame(spark, [*rows, *((user, 10, None) for user in range(35))]), split=split, share=0.2
+        )
+        assert {pair: after[pair] for pair in before} == before
