@@ -43,7 +43,7 @@ bench: check $(VENV)/.bench ## Measure against other libraries, in some minutes;
 	@$(BIN)/python -m benchmarks $(if $(SIZE),--size $(SIZE))
 
 .PHONY: bench-recbole
-bench-recbole: $(RECBOLE)/.made ## Make .venv-recbole, where `make bench` finds RecBole to compare with
+bench-recbole: $(RECBOLE)/.made ## Make .venv-recbole with RecBole, RecTools and ranx, for benchmarks and tests of metrics
 
 .PHONY: format
 format: $(VENV)/.dev ## Format the code

@@ -9,14 +9,15 @@ from recsys_spark.blockwise.lists import measure_lists, reranked, scored_once
 from recsys_spark.config import Settings
 from recsys_spark.diversity import load_diversity
 from recsys_spark.list_scorers import baseline_scorer, list_scorer
-from recsys_spark.metrics.measure import count_training, measure
+from recsys_spark.metrics.measure import count_training, gains_over, measure, sum_rows
+from recsys_spark.predictions import measure_predictions
 from recsys_spark.scoring import blocks_of
 from recsys_spark.storage.run_storage import RunStorage
-from recsys_spark.tables import BY_SCORE, INTERACTIONS, ITEMS, METRICS, USER_BLOCKS
+from recsys_spark.tables import BY_SCORE, INTERACTIONS, ITEMS, METRIC_SUMS, METRICS, USER_BLOCKS
 
 
 def run(storage: RunStorage, settings: Settings) -> Facts:
-    """Write `metrics`; of lists that are re-ranked also those of the same lists by score alone."""
+    """Write `metrics` and the sums they are made of; of re-ranked lists also those of the same lists by score alone."""
     ks, model = settings.evaluate.ks, settings.recommend.model
     trained = count_training(storage.read(INTERACTIONS), storage.count(ITEMS))
     blocks, scorer = list_scorer(storage, settings, "selection")
@@ -29,9 +30,12 @@ def run(storage: RunStorage, settings: Settings) -> Facts:
         chosen = {model: lists} if diversity is None else {model: reranked(lists), model + BY_SCORE: lists}
         vectors = None if diversity is None else diversity.vectors
         found = chosen | {"popularity": popular_lists}
-        rows = [row for name, each in found.items() for row in measure(each, name, ks, trained, vectors)]
+        measured = {name: measure(each, name, ks, trained, vectors) for name, each in found.items()}
+    rows = [row for each in measured.values() for row in each.rows] + measure_predictions(storage, settings)
     storage.write(METRICS, storage.spark.createDataFrame(rows, METRICS.schema).coalesce(1))
-    return {"metrics": [row.asDict() for row in storage.read(METRICS).orderBy("model", "metric", "k").collect()]}
+    storage.write(METRIC_SUMS, storage.spark.createDataFrame(sum_rows(measured), METRIC_SUMS.schema).coalesce(1))
+    metrics = [row.asDict() for row in storage.read(METRICS).orderBy("model", "metric", "k").collect()]
+    return {"metrics": metrics, "gains": gains_over(measured, "popularity")}
 
 
 if __name__ == "__main__":

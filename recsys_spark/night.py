@@ -60,6 +60,7 @@ WRITERS = {
     "blend_candidates": "blend",
     "ranker": "blend",
     "metrics": "evaluate",
+    "metric_sums": "evaluate",
     "recommendations": "recommend",
     "similar_users": "similar",
     "similar_items": "similar",

@@ -111,6 +111,12 @@ def published_items(storage: RunStorage, settings: Settings) -> tuple[ItemVector
     return _distribute_model(storage, settings, "model", model), model.hidden, read_manifest(folder)["loss"]
 
 
+def scored_items(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[ItemVectors, HiddenLayer | None]:
+    """The items of a fit of this run, distributed, and its hidden layer."""
+    model = load_model(storage, fit)
+    return _distribute_model(storage, settings, fit, model), model.hidden
+
+
 def embedded_users(storage: RunStorage, settings: Settings) -> EmbeddedEntities:
     """The users that have an embedding, distributed."""
     vectors, is_trained = _stored_users(storage, settings.model.embedding_dim)
@@ -171,8 +177,7 @@ def shard_bytes(settings: Settings) -> int:
 
 def embedding_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[Blocks, Scorer]:
     """By the embedding model."""
-    model = load_model(storage, fit)
-    items = _distribute_model(storage, settings, fit, model)
+    items, _ = scored_items(storage, settings, fit)
     return blocks_of(storage, USER_BLOCKS, EMBEDDINGS[fit]), EmbeddingScorer(items)
 
 

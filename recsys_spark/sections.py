@@ -251,6 +251,13 @@ class EvaluateSettings(Section):
     )
     folds: int = Field(5, ge=2, le=100, description="Parts that the pairs are cut into by `fold`.")
     fold: int = Field(0, ge=0, description="Which of the parts tests, counted from 0.")
+    auc_samples: int = Field(
+        0,
+        ge=0,
+        le=10_000,
+        description="Items a user has not had that each held-out one is compared with, by the embedding model: the "
+        "metric `gauc`. 0 for none.",
+    )
     ks: tuple[int, ...] = Field((5, 10, 20), min_length=1, description="List lengths at which metrics are computed.")
 
     @model_validator(mode="after")

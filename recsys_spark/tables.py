@@ -346,18 +346,40 @@ METRICS = Table(
             "`embedding_by_score` and so on.",
         ),
         Column("metric", STRING, "Name of the metric, such as `ndcg`."),
-        Column("k", INTEGER, "Length of the lists measured."),
+        Column("k", INTEGER, "Length of the lists measured; 0 of `rmse`, `mae` and `gauc`."),
         Column(
             "value",
             DOUBLE,
-            "Mean over the users with held-out items. Of all lists together: `item_coverage`, `gini_index`, "
+            "Mean over the users with held-out items; of `rmse`, `mae` and `gauc` over held-out pairs. Of all lists "
+            "together: `item_coverage`, `gini_index`, "
             "`shannon_entropy`, `average_popularity`, `tail_percentage`, `novelty` (docs/operations.md). "
             "`intra_list_diversity`, with `[diversity]`: of two items of a list 1 - cosine.",
         ),
-        Column("users", LONG, "Users measured."),
+        Column(
+            "low",
+            DOUBLE,
+            "Lower end of the 95 % interval of a mean over users, by the bootstrap; null of all lists together.",
+            nullable=True,
+        ),
+        Column("high", DOUBLE, "Upper end of that interval.", nullable=True),
+        Column("users", LONG, "Users measured; of `rmse`, `mae` and `gauc` pairs."),
     ),
     key=("model", "metric", "k"),
     published=True,
+)
+
+METRIC_SUMS = Table(
+    "metric_sums",
+    "Sums of the metrics that are means over users, by group: what intervals and paired tests of them are made of.",
+    (
+        Column("model", STRING, "As in `metrics`."),
+        Column("metric", STRING, "Name of the metric."),
+        Column("k", INTEGER, "Length of the lists measured."),
+        Column("group", INTEGER, "Position of the user modulo 1,000."),
+        Column("total", DOUBLE, "Sum over the measured users of the group."),
+        Column("users", LONG, "How many those are."),
+    ),
+    key=("model", "metric", "k", "group"),
 )
 
 TABLES: tuple[Table, ...] = (
@@ -379,4 +401,5 @@ TABLES: tuple[Table, ...] = (
     SIMILAR_USERS,
     SIMILAR_ITEMS,
     METRICS,
+    METRIC_SUMS,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -100,15 +101,15 @@ def _score(
     places = vectors.places.load()[pairs.column("item_idx").to_numpy()]
     can_score = is_trained[rows] & (places >= 0)
     scores = np.zeros(len(rows), np.float32)
-    scores[can_score] = _products(user_vectors[rows[can_score]], vectors, places[can_score], hidden)
+    scores[can_score] = pair_scores(user_vectors[rows[can_score]], vectors, places[can_score], hidden)
     status = np.where(can_score, PREDICTED, np.where(is_trained[rows], UNTRAINED_ITEM, UNTRAINED_USER))
     return _scored(pairs, scores, status, can_score)
 
 
-def _products(
-    users: NDArray[np.float32], vectors: ItemVectors, places: NDArray[np.int32], hidden: HiddenLayer | None
+def pair_scores(
+    users: NDArray[np.float32], vectors: ItemVectors, places: NDArray[Any], hidden: HiddenLayer | None
 ) -> NDArray[np.float32]:
-    """The scores of users with one item each; the items lie in different shards."""
+    """The scores, (p,), of users, (p, dims), with one item each, given by place; the items lie in different shards."""
     products = np.zeros(len(places), np.float32)
     for shard in vectors.shards:
         items = shard.vectors.load()

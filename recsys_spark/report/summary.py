@@ -49,6 +49,10 @@ def _facts(steps: dict[str, dict[str, Any]]) -> Iterator[tuple[str, str]]:
     if "ranker" in steps.get("blend", {}):
         yield "Ranking", _ranking(steps["blend"]["ranker"])
     yield "Hold-out", _holdout(evaluate["metrics"])
+    if gain := _gain(evaluate):
+        yield "Ahead", gain
+    if errors := _errors(evaluate["metrics"]):
+        yield "Predicted", errors
     tiers = ", ".join(f"{tier} {count:,}" for tier, count in sorted(lists["tiers"].items()))
     yield "Lists", f"{lists['users']:,} users scored ({tiers})"
 
@@ -102,7 +106,7 @@ def _shares(names: list[str], weights: list[float]) -> str:
 
 
 def _holdout(metrics: list[dict[str, Any]]) -> str:
-    values = {(row["model"], row["metric"], row["k"]): row["value"] for row in metrics}
+    values = {(row["model"], row["metric"], row["k"]): row["value"] for row in metrics if row["k"]}
     models = sorted({model for model, _, _ in values}, key=lambda model: (model == "popularity", model))
     if not any(row["users"] for row in metrics):
         return "no user has enough items to set one aside"
@@ -113,6 +117,29 @@ def _holdout(metrics: list[dict[str, Any]]) -> str:
     return "; ".join(
         f"{model} " + ", ".join(f"{name}@{k} {values.get((model, name, k), 0.0):.4f}" for name in names)
         for model in models
+    )
+
+
+def _gain(evaluate: dict[str, Any]) -> str | None:
+    """How sure it is that the lists are better than what is popular."""
+    gains = {each["k"]: each for each in evaluate["gains"] if each["metric"] == "ndcg" and "_" not in each["model"]}
+    if not gains:
+        return None
+    k = max((k for k in gains if k <= 10), default=min(gains))
+    gain = gains[k]
+    interval = f"95 % interval {gain['low']:+.4f} to {gain['high']:+.4f}, p {p_text(gain['p_value'])}"
+    return f"{gain['mean']:+.4f} of ndcg@{k} beside {gain['other']} ({interval})"
+
+
+def p_text(p_value: float) -> str:
+    """As one reads it: `= .012`, or `< .001`."""
+    return "< .001" if p_value < 0.001 else f"= {p_value:.3f}".replace("0.", ".")
+
+
+def _errors(metrics: list[dict[str, Any]]) -> str:
+    """What predictions of held-out pairs are worth, where they are measured."""
+    return ", ".join(
+        f"{row['metric']} {row['value']:.4f} ({row['low']:.4f} to {row['high']:.4f})" for row in metrics if not row["k"]
     )
 
 

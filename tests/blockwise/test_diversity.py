@@ -99,7 +99,7 @@ def test_measured_lists_have_both_orders(
     assert {row["user_idx"]: row["item_idxs"] for row in reranked(both).collect()} == {u: wanted[u] for u in by_score}
     metrics = measure(
         reranked(both), "popularity", (1, 3), TrainingCounts(np.ones(N_ITEMS, np.int64), N_USERS), diversity.vectors
-    )
+    ).rows
     cosines = vectors.astype(float) @ vectors.T
     means = []
     for user in by_score:

@@ -128,7 +128,7 @@ def test_measured_lists_hide_the_test_items_and_nothing_else(
         hits += bool(set(row["item_idxs"][:3]) & set(row["relevant_idxs"]))
         users += 1
     trained = TrainingCounts((is_pair & (taste.splits == 0)).sum(axis=0), N_USERS)
-    metrics = {(row["metric"], row["k"]): row for row in measure(lists, "popularity", (3, 5), trained)}
+    metrics = {(row["metric"], row["k"]): row for row in measure(lists, "popularity", (3, 5), trained).rows}
     assert metrics["hit_rate", 3]["value"] == pytest.approx(hits / users)
     assert metrics["hit_rate", 3]["users"] == users
     covered = {item for row in found.values() for item in row["item_idxs"][:3]}

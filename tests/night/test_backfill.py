@@ -36,6 +36,7 @@ MSE = {
     "model.l2": "0.001",
     "model.min_user_interactions": "4",
     "model.min_item_interactions": "2",
+    "evaluate.auc_samples": "20",
 }
 
 
@@ -86,6 +87,30 @@ def test_users_below_the_least_interactions_get_the_popularity_tier(backfill: Ba
     assert [found.tier for found in lists.values()].count("embedding") == N_USERS
     assert not any("i-rare" in found.item_ids for found in lists.values())
     assert not {event.item for event in FEW} & set(lists["u-few"].item_ids)
+
+
+def test_errors_of_predicted_ratings_equal_a_brute_force(backfill: Backfill) -> None:
+    workspace, run_id = backfill.workspace, backfill.run_id
+    arrays = workspace.arrays("selection", run_id)
+    offset = json.loads((workspace.run_folder(run_id) / "selection" / "manifest.json").read_text())["offset"]
+    scores = arrays["user_vectors"].astype(np.float64) @ arrays["item_vectors"].T + offset
+    scores += arrays["user_biases"][:, None] + arrays["item_biases"]
+    errors = []
+    for row in workspace.rows("interactions", run_id):
+        user, item = row["user_idx"], row["item_idx"]
+        if row["split"] == "test" and arrays["is_trained_user"][user] and arrays["is_trained_item"][item]:
+            share = (np.clip(scores[user, item], 0.2, 1.0) - 0.2) / 0.8
+            errors.append(1 + 4 * share - row["value"])
+    rows = {row["metric"]: row for row in workspace.rows("metrics", run_id) if row["k"] == 0}
+    assert rows.keys() == {"rmse", "mae", "gauc"}
+    assert {row["users"] for row in rows.values()} == {len(errors)}
+    assert len(errors) >= N_USERS - 2
+    assert rows["rmse"]["value"] == pytest.approx(np.sqrt(np.mean(np.square(errors))), rel=1e-5)
+    assert rows["mae"]["value"] == pytest.approx(np.mean(np.abs(errors)), rel=1e-5)
+    for row in rows.values():
+        assert row["low"] <= row["value"] <= row["high"]
+    assert rows["gauc"]["value"] > 0.6, "the newest are items of the user's own half"
+    assert f"rmse {rows['rmse']['value']:.4f}" in backfill.printed
 
 
 def test_readers_move_when_asked_and_go_back(backfill: Backfill, nights: TwoNights, tmp_path: Path) -> None:
