@@ -37,12 +37,15 @@ def best_places(scores: NDArray[np.floating], k: int) -> NDArray[np.int64]:
     Raises:
         ValueError: a score is not a number.
     """
-    if np.isnan(scores).any():
+    top = np.partition(scores, scores.shape[1] - k, axis=1)[:, -k:]
+    if np.isnan(top).any():  # they sort behind all numbers
         raise ValueError("a score is not a number")
-    bar = np.partition(scores, scores.shape[1] - k, axis=1)[:, -k, None]
-    is_above, is_level = scores > bar, scores == bar
-    room = k - is_above.sum(axis=1, keepdims=True)
-    is_best = is_above | (is_level & (np.cumsum(is_level, axis=1) <= room))
+    bar = top[:, :1]
+    is_best = scores >= bar
+    crowded = np.flatnonzero(is_best.sum(axis=1) > k)
+    is_level = scores[crowded] == bar[crowded]
+    room = k - (scores[crowded] > bar[crowded]).sum(axis=1, keepdims=True)
+    is_best[crowded] &= ~is_level | (np.cumsum(is_level, axis=1) <= room)
     places = np.nonzero(is_best)[1].reshape(-1, k)
     order = np.argsort(-np.take_along_axis(scores, places, 1), axis=1, kind="stable")
     return np.take_along_axis(places, order, 1)
@@ -76,15 +79,17 @@ def longest(metrics: Sequence[str]) -> int:
 
 
 def over_all(test: Callable[[], TrainingPairs], metrics: Sequence[str]) -> Measure:
-    """Ranked over all items that a user has not seen."""
+    """Ranked over all items that a user has not seen; for users with something to find."""
 
     def measure(lists: Lists, train: TrainingPairs) -> Values:
         wanted, seen = test(), IndexLists(train.indptr(), train.item_idx)
-        best = np.zeros((train.n_users, longest(metrics)), np.int64)
+        is_measured = wanted.user_counts() > 0
+        best = np.full((train.n_users, longest(metrics)), -1, np.int64)
         for users, scores in lists:
             own = seen.slice_rows(users.start, users.stop)
             scores[np.repeat(np.arange(own.n_rows), np.diff(own.indptr)), own.indices] = -np.inf
-            best[users] = best_places(scores, best.shape[1])
+            some = np.flatnonzero(is_measured[users])
+            best[users.start + some] = best_places(scores[some], best.shape[1])
         return values_of(best, IndexLists(wanted.indptr(), wanted.item_idx), metrics)
 
     return measure
