@@ -42,6 +42,13 @@ types: $(VENV)/.dev ## Check types
 bench: check $(VENV)/.bench ## Measure against other libraries, in some minutes; SIZE=full for the larger cases
 	@$(BIN)/python -m benchmarks $(if $(SIZE),--size $(SIZE))
 
+.PHONY: bench-quality
+bench-quality: check $(VENV)/.bench data ## Measure how well models rank beside other libraries', tuned alike; SIZE=full for all data sets
+	@[ -e $(RECBOLE)/.made ] || echo "Without RecBole: 'make bench-recbole' makes the environment it needs" >&2
+	@$(BIN)/python -m benchmarks.peer_quality $(if $(SIZE),--size $(SIZE))
+	@$(BIN)/python -m benchmarks.hybrid_quality $(if $(SIZE),--size $(SIZE))
+	@$(BIN)/python -m benchmarks.quality_report
+
 .PHONY: bench-recbole
 bench-recbole: $(RECBOLE)/.made ## Make .venv-recbole with RecBole, RecTools and ranx, for benchmarks and tests of metrics
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
@@ -100,9 +101,68 @@ def ml_1m_attributes() -> list[dict[str, str]]:
     ]
 
 
+def quest(fold: int, part: str = "train") -> TrainingPairs:
+    """A fold of MovieLens-1M as Anelli et al. (UMAP 2022) split it.
+
+    Users and items are in the order of their ids in the training part, others left out: there are none.
+    """
+    folder = FOLDER / "quest_movielens_1m"
+    train, wanted = (pq.read_table(folder / f"fold{fold}.{name}.parquet") for name in ("train", part))
+    sides = []
+    for name in ("user", "item"):
+        ids, found = np.unique(train.column(name).to_numpy()), wanted.column(name).to_numpy()
+        places = np.minimum(np.searchsorted(ids, found), len(ids) - 1)
+        sides.append((places.astype(np.int32), ids[places] == found, len(ids)))
+    (users, is_user, n_users), (items, is_item, n_items) = sides
+    is_known = is_user & is_item
+    return TrainingPairs(users[is_known], items[is_known], np.ones(is_known.sum(), np.float32), n_users, n_items)
+
+
+LATE_SHARE = 0.2
+
+
+def ml_100k_late(part: str = "train") -> TrainingPairs:
+    """MovieLens-100K by time, as `late_part` has it."""
+    options = pa_csv.ParseOptions(delimiter="\t")
+    return late_part(pa_csv.read_csv(CACHE / "ml-100k.inter", parse_options=options), part)
+
+
+def ml_latest_late(part: str = "train") -> TrainingPairs:
+    """MovieLens latest-small by time, as `late_part` has it."""
+    return late_part(pa_csv.read_csv(FOLDER / "ml-latest-small" / "ratings.csv"), part)
+
+
+def late_part(ratings: pa.Table, part: str) -> TrainingPairs:
+    """The last fifth of each user's ratings by time (`test`), rounded up, or what is before (`train`).
+
+    Columns: user, item, rating, timestamp. Users and items are in the order of their ids in both parts; every rating
+    counts as seen. Of one time, the greater item ids are later.
+    """
+    columns = (ratings.column(place).to_numpy() for place in (0, 1, 3))
+    users, items, times = columns
+    order = np.lexsort((items, times, users))
+    (user_ids, user_idx), (item_ids, item_idx) = (np.unique(ids, return_inverse=True) for ids in (users, items))
+    counts = np.bincount(user_idx)
+    places = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
+    is_late = places >= np.repeat(counts - np.ceil(LATE_SHARE * counts), counts)
+    chosen = order[is_late if part == "test" else ~is_late]
+    idx = (each[chosen].astype(np.int32) for each in (user_idx, item_idx))
+    return TrainingPairs(*idx, np.ones(len(chosen), np.float32), len(user_ids), len(item_ids))
+
+
 def is_there(name: str) -> bool:
     """Whether there is a data set of this name; says so when there is not."""
+    if name == "ml-100k":
+        return is_ml_100k_there()
     if (FOLDER / name).is_dir():
         return True
     print(f"skipped: {FOLDER} has no {name}; RECSYS_DATA names the folder to look in", file=sys.stderr)
+    return False
+
+
+def is_ml_100k_there() -> bool:
+    """Whether `make run` has kept MovieLens-100K; says so when it has not."""
+    if (CACHE / "ml-100k.inter").exists():
+        return True
+    print(f"skipped: {CACHE} has no ml-100k.inter; `make run` gets it", file=sys.stderr)
     return False

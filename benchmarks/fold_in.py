@@ -14,7 +14,8 @@ import numpy as np
 
 from benchmarks.datasets import gowalla, is_there, ml_1m
 from benchmarks.harness import save
-from benchmarks.quality import SEED, means, some_pairs, without_a_tenth
+from benchmarks.quality import SEED, some_pairs, without_a_tenth
+from benchmarks.ranking import means
 from recsys_spark.kernels.csr import CsrRows, IndexLists
 from recsys_spark.kernels.fold_in import fold_in_rows, places_of
 from recsys_spark.kernels.least_squares import WholeDataLoss, fixed_side

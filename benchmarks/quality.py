@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from benchmarks.datasets import gowalla, is_there, ncf_candidates, ncf_train
 from benchmarks.harness import save
+from benchmarks.ranking import best_places, means
 from recsys_spark.kernels.csr import IndexLists
 from recsys_spark.kernels.scoring import score_top_k
 from recsys_spark.kernels.topk import TopK
-from recsys_spark.metrics.ranking import hits_matrix, ranking_metrics
 from recsys_spark.model_sections import ModelSettings
 from recsys_spark.models.embeddings import Embeddings
 from recsys_spark.models.interactions import TrainingPairs
@@ -60,19 +60,10 @@ def rank_given(embeddings: Embeddings, given: NDArray[np.int64]) -> dict[str, fl
     users, items = embeddings.scoring_vectors()
     scores = np.einsum("ud,ucd->uc", users, items[given]).astype(np.float64)
     # By place among those given, because the files have some items twice.
-    places = np.argsort(-scores, axis=1, kind="stable")[:, :10]
+    places = best_places(scores, 10)
     first_place = IndexLists(np.arange(len(given) + 1), np.zeros(len(given), np.int64))
     best = TopK(places, np.take_along_axis(scores, places, 1))
     return means(best, first_place, 10, ("hit_rate", "ndcg"))
-
-
-def means(best: TopK, relevant: IndexLists, k: int, names: tuple[str, ...]) -> dict[str, float]:
-    """Over the users with something to find."""
-    counts = np.diff(relevant.indptr)
-    is_measured = counts > 0
-    hits = hits_matrix(best.indices, relevant)[is_measured]
-    metrics = ranking_metrics(hits, counts[is_measured], [k])
-    return {f"{name}@{k}": round(float(metrics[f"{name}@{k}"].mean()), 4) for name in names}
 
 
 # The best of a grid (benchmarks/tune_ncf.py) on pairs of the training split.

@@ -31,7 +31,8 @@ from threadpoolctl import threadpool_limits
 from benchmarks.datasets import is_there, ml_1m
 from benchmarks.harness import PROJECT, save
 from benchmarks.jobs import spark_session
-from benchmarks.quality import means, without_a_tenth
+from benchmarks.quality import without_a_tenth
+from benchmarks.ranking import means
 from recsys_spark.kernels.csr import IndexLists
 from recsys_spark.kernels.scoring import score_top_k
 from recsys_spark.model_sections import ModelSettings

@@ -1,1 +1,1 @@
-"""Libraries whose dependencies do not fit beside the project's: each has an environment and a process of its own."""
+"""Libraries to compare with, a module each. RecBole has an environment and a process of its own: `recbole_process`."""

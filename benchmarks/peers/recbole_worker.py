@@ -64,16 +64,29 @@ def save_vectors(model: BPR, dataset: Any) -> None:
     """The tables without RecBole's row for padding, ordered as the pairs' numbers."""
     tables = {dataset.uid_field: (model.user_embedding, "users"), dataset.iid_field: (model.item_embedding, "items")}
     for field, (table, name) in tables.items():
-        tokens = [str(row) for row in range(dataset.num(field) - 1)]
-        np.save(f"{name}.npy", table.weight.detach().numpy()[dataset.token2id(field, tokens)])
+        rows = rows_of(dataset, field, dataset.num(field) - 1)
+        np.save(f"{name}.npy", table.weight.detach().numpy()[rows])
+
+
+def rows_of(dataset: Any, field: str, size: int) -> np.ndarray:
+    """RecBole's rows of the numbers in the file up to a size, (size,): it counts in the order it meets them, from 1.
+
+    0, the row for padding, stands for numbers that the file does not have.
+    """
+    known = dataset.field2token_id[field]
+    return np.array([known.get(str(number), 0) for number in range(size)])
+
+
+def training_loader(config: Config, pairs: Any, sampler: Sampler) -> Any:
+    """Shuffled batches of pairs with sampled negatives."""
+    return get_dataloader(config, "train")(config, pairs, sampler.set_phase("train"), shuffle=config["shuffle"])
 
 
 def main() -> None:
     config = Config(model="BPR", dataset="pairs", config_dict=SETTINGS)  # and `--learning_rate=`, which it reads itself
     init_seed(config["seed"], config["reproducibility"])
     (pairs,) = create_dataset(config).build()
-    sampler = Sampler(["train"], [pairs]).set_phase("train")
-    loader = get_dataloader(config, "train")(config, pairs, sampler, shuffle=config["shuffle"])
+    loader = training_loader(config, pairs, Sampler(["train"], [pairs]))
     TimedTrainer(config, BPR(config, pairs)).fit(loader, saved=False, verbose=False)
 
 

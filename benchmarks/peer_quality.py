@@ -1,0 +1,121 @@
+"""How well models of other libraries and the project's own rank: one run, one split, one budget of tuning.
+
+The data sets and their protocols are those of `benchmarks.splits`. Every contender has as many trials, from its
+defaults on, in a space of its own (`CONTENDERS` of each module of `benchmarks.peers`), judged by the data set's first
+metric on one slice of the training pairs: a tenth, or in `ml-1m/ncf` a pair of each user; epochs are stopped early on
+it or are in the space. Then it is fitted to all training pairs with the best settings and measured once on the test
+pairs. Folds 1 to 4 of `quest_movielens_1m` have the settings of fold 0, whose training pairs are partly their test
+pairs: of all contenders alike. Lists of all contenders are made and measured by `benchmarks.ranking`.
+
+A JSON line is kept for each cell: `train_s` is the last fit, `tune_s` all trials with their measuring. Contenders run
+one after the other, on as many threads as they take by themselves: implicit and BLAS on all processors (one thread of
+BLAS within implicit's ALS), MLlib on two cores, RecBole's PyTorch on two threads. implicit's BPR writes its factors
+from many threads at once, and so differs from run to run. Values of users are kept by `benchmarks.user_values`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import TypeVar
+
+from benchmarks.datasets import is_there
+from benchmarks.harness import NamedCase, save
+from benchmarks.peers.contender import Contender
+from benchmarks.peers.tuning import Tuned, tune
+from benchmarks.quality import SEED
+from benchmarks.ranking import lists_of, means_of
+from benchmarks.splits import FULL, SMALL, Split
+from benchmarks.user_values import keep_values
+
+MODULES = ("plain", "implicit_models", "mllib", "project", "recbole_models")
+FOR_RECBOLE = {"small": ("ml-100k/late",), "full": ("ml-100k/late", "ml-latest-small/late")}
+LARGE = "40,981 items: the weights of items by items, and what is needed to get them, do not fit beside them in 16 GB"
+ONE_ITEM = "users have one article each, so nothing tells which articles are had together"
+
+Named = TypeVar("Named", bound=NamedCase)
+
+
+def contenders() -> Iterator[Contender]:
+    """Those of all modules whose libraries there are."""
+    for name in MODULES:
+        try:
+            module = importlib.import_module(f"benchmarks.peers.{name}")
+        except ImportError as error:
+            print(f"without {name}: {error}; `make .venv/.bench` installs what is compared with", file=sys.stderr)
+        else:
+            yield from module.CONTENDERS
+
+
+def reason_against(model: str, dataset: str, size: str) -> str | None:
+    """Why a model is left out of a data set."""
+    if model.startswith("peer:recbole") and dataset not in FOR_RECBOLE[size]:
+        return f"RecBole trains for long: {', '.join(FOR_RECBOLE[size])} only"
+    if dataset == "citeulike-t/P1" and model != "peer:popularity":
+        return ONE_ITEM
+    if dataset == "gowalla" and model in ("ease", "peer:ease", "graph_filter"):
+        return LARGE
+    return None
+
+
+def run(contender: Contender, splits: Sequence[Split], tuning: Split, trials: int) -> None:
+    """Tune once, then fit and measure on each of the splits that share the settings."""
+    tuned = tune(contender, tuning.tuning_task(), tuning.metrics[0], trials)
+    for split in splits:
+        measure_on(contender, split, tuned)
+
+
+def measure_on(contender: Contender, split: Split, tuned: Tuned) -> None:
+    task = split.test_task()
+    fitted = contender.fit(task.train, tuned.settings, None)
+    values = task.measure(lists_of(fitted.scores, task.train.n_users), task.train)
+    keep_values(split.name, contender.name, values[split.metrics[0]])
+    line = {
+        "benchmark": "quality",
+        "dataset": split.name,
+        "model": contender.name,
+        "metrics": means_of(values),
+        "train_s": round(fitted.train_s, 3),
+        "tune_s": tuned.tune_s,
+        "trials": tuned.trials,
+        "tuned_on": split.settings_from,
+        "validation": tuned.validation,
+        "settings": dict(tuned.settings),
+        "seed": SEED,
+    }
+    print(json.dumps(save("quality", line)), flush=True)
+
+
+def chosen(cases: Sequence[Named], name: str) -> list[Named]:
+    """Those of this name, or else those whose name contains it."""
+    return [case for case in cases if case.name == name] or [case for case in cases if name in case.name]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=["small", "full"], default="small", help="full: all data sets")
+    parser.add_argument("--dataset", default="", help="run the one of this name, or else those whose name contains it")
+    parser.add_argument("--model", default="", help="the same of models")
+    parser.add_argument("--trials", type=int, default=8, help="settings to try of each model")
+    options = parser.parse_args()
+    splits = chosen(SMALL if options.size == "small" else FULL, options.dataset)
+    models = chosen(list(contenders()), options.model)
+    by_name = {split.name: split for split in FULL}
+    for source, group in groupby(splits, key=lambda split: split.settings_from):
+        together = list(group)
+        for contender in models if is_there(together[0].folder) else ():
+            if reason := reason_against(contender.name, source, options.size):
+                print(f"{source}: without {contender.name}: {reason}", file=sys.stderr)
+                continue
+            try:
+                run(contender, together, by_name[source], options.trials)
+            except Exception as error:
+                print(f"{source}: {contender.name} failed: {error!r}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

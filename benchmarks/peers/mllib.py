@@ -1,0 +1,72 @@
+"""Spark MLlib's ALS for implicit feedback (Hu, Koren and Volinsky, ICDM 2008), on a local session of two cores.
+
+Its own `recommendForAllUsers` takes minutes, so scores are products of its factors, which is what it ranks by, too.
+"""
+
+from __future__ import annotations
+
+import atexit
+import time
+from contextlib import ExitStack
+from functools import cache
+
+import numpy as np
+import pandas as pd
+from optuna.distributions import FloatDistribution, IntDistribution
+from pyspark.ml.recommendation import ALS
+from pyspark.sql import DataFrame, SparkSession
+
+from benchmarks.jobs import spark_session
+from benchmarks.peers.contender import Contender, Fitted, Settings
+from benchmarks.peers.plain import by_vectors
+from benchmarks.quality import SEED
+from benchmarks.ranking import Floats
+from recsys_spark.models.interactions import TrainingPairs
+
+PARTITIONS = 4
+
+
+@cache
+def session() -> SparkSession:
+    """One for all fits, until the process ends."""
+    sessions = ExitStack()
+    atexit.register(sessions.close)
+    return sessions.enter_context(spark_session())
+
+
+def als(pairs: TrainingPairs, settings: Settings, held_out: TrainingPairs | None) -> Fitted:
+    columns = {"user": pairs.user_idx, "item": pairs.item_idx, "rating": np.ones(len(pairs), np.float32)}
+    ratings = session().createDataFrame(pd.DataFrame(columns)).repartition(PARTITIONS).cache()
+    ratings.count()
+    started = time.perf_counter()
+    model = ALS(implicitPrefs=True, userCol="user", itemCol="item", ratingCol="rating", seed=SEED, **settings).fit(
+        ratings
+    )
+    factors = [factors_of(model.userFactors, pairs.n_users), factors_of(model.itemFactors, pairs.n_items)]
+    seconds = time.perf_counter() - started
+    ratings.unpersist()
+    return Fitted(by_vectors(*factors), seconds)
+
+
+def factors_of(frame: DataFrame, rows: int) -> Floats:
+    """Of all rows, (rows, rank); zeros of those without pairs."""
+    found = frame.toPandas()
+    vectors = np.stack(found["features"].to_list()).astype(np.float32)
+    factors = np.zeros((rows, vectors.shape[1]), np.float32)
+    factors[found["id"].to_numpy()] = vectors
+    return factors
+
+
+CONTENDERS = [
+    Contender(
+        "peer:mllib-als",
+        als,
+        {"rank": 10, "regParam": 0.1, "alpha": 1.0, "maxIter": 10},
+        {
+            "rank": IntDistribution(10, 128, log=True),
+            "regParam": FloatDistribution(0.001, 1.0, log=True),
+            "alpha": FloatDistribution(0.5, 40.0, log=True),
+            "maxIter": IntDistribution(5, 20),
+        },
+    )
+]

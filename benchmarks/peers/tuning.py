@@ -1,0 +1,76 @@
+"""The same budget of trials for every model."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import optuna
+from optuna.samplers import TPESampler
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from benchmarks.peers.contender import Contender, Settings
+from benchmarks.quality import SEED
+from benchmarks.ranking import lists_of
+from benchmarks.splits import Task
+
+RANDOM_TRIALS = 4
+"""Before the sampler models the objective, which by default is after ten: more than there are."""
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The best settings, the value of the first metric they reached on held-out pairs, and what it took."""
+
+    settings: Settings
+    validation: float
+    trials: int
+    tune_s: float
+
+
+def tune(contender: Contender, task: Task, metric: str, trials: int) -> Tuned:
+    """Search a contender's space from its defaults on; without a space, they are all that is tried.
+
+    By a tree-structured Parzen estimator with a fixed seed: Bergstra et al., "Algorithms for Hyper-Parameter
+    Optimization", NIPS 2011.
+
+    Raises:
+        ValueError: no trial has succeeded.
+    """
+    started = time.perf_counter()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    sampler = TPESampler(seed=SEED, n_startup_trials=RANDOM_TRIALS)
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    study.enqueue_trial(dict(contender.defaults))
+    for _ in range(trials if contender.space else 1):
+        trial = study.ask(contender.space)
+        value = value_of(contender, task, metric, trial)
+        study.tell(trial, value, TrialState.FAIL if value is None else None)
+    best = study.best_trial
+    seconds = round(time.perf_counter() - started, 1)
+    return Tuned(settings_of(best), round(best.values[0], 5), len(study.trials), seconds)
+
+
+def value_of(contender: Contender, task: Task, metric: str, trial: Trial) -> float | None:
+    """The mean of a metric on held-out pairs; none where the fit fails, which is said."""
+    started = time.perf_counter()
+    try:
+        fitted = contender.fit(task.train, trial.params, task.held_out)
+        values = task.measure(lists_of(fitted.scores, task.train.n_users), task.train)[metric]
+    except Exception as error:
+        print(f"{contender.name} failed with {trial.params}: {error}", file=sys.stderr)
+        return None
+    trial.set_user_attr("chosen", dict(fitted.chosen))
+    value = float(np.nanmean(values))
+    seconds = round(time.perf_counter() - started, 1)
+    shown = {"model": contender.name, **trial.params, **fitted.chosen, metric: round(value, 5), "seconds": seconds}
+    print(json.dumps(shown), file=sys.stderr, flush=True)
+    return value
+
+
+def settings_of(trial: FrozenTrial) -> Settings:
+    """Those that were searched for, and those the fit has chosen."""
+    return trial.params | trial.user_attrs["chosen"]
