@@ -14,6 +14,7 @@ NAMES = (
     "neighbors_job",
     "broadcast",
     "scaling",
+    "evaluating",
     "training_speed",
     "quality",
     "neighborhood",

@@ -138,16 +138,20 @@ def late_part(ratings: pa.Table, part: str) -> TrainingPairs:
     Columns: user, item, rating, timestamp. Users and items are in the order of their ids in both parts; every rating
     counts as seen. Of one time, the greater item ids are later.
     """
-    columns = (ratings.column(place).to_numpy() for place in (0, 1, 3))
-    users, items, times = columns
-    order = np.lexsort((items, times, users))
+    users, items, times = (ratings.column(place).to_numpy() for place in (0, 1, 3))
+    chosen = is_late(users, items, times) == (part == "test")
     (user_ids, user_idx), (item_ids, item_idx) = (np.unique(ids, return_inverse=True) for ids in (users, items))
-    counts = np.bincount(user_idx)
-    places = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
-    is_late = places >= np.repeat(counts - np.ceil(LATE_SHARE * counts), counts)
-    chosen = order[is_late if part == "test" else ~is_late]
     idx = (each[chosen].astype(np.int32) for each in (user_idx, item_idx))
     return TrainingPairs(*idx, np.ones(len(chosen), np.float32), len(user_ids), len(item_ids))
+
+
+def is_late(users: NDArray[np.int64], items: NDArray[np.int64], times: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """The last fifth of each user's pairs, rounded up, by time and then by id."""
+    order, counts = np.lexsort((items, times, users)), np.unique(users, return_counts=True)[1]
+    places = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
+    late = np.zeros(len(order), bool)
+    late[order] = places >= np.repeat(counts - np.ceil(LATE_SHARE * counts), counts)
+    return late
 
 
 def is_there(name: str) -> bool:

@@ -3,8 +3,11 @@
 A night learns everything from the training pairs, the weights of the blend from validation items it sets aside of them;
 its lists, and those of each component alone, are measured on the test pairs. `quest_movielens_1m`: NDCG at 10, the
 folds of Anelli et al., "Top-N Recommendation Algorithms: A Quest for the State-of-the-Art", UMAP 2022.
-`ml-latest-small`: the last fifth of each user's ratings by time. `citeulike-t/P10`: recall at 50, 100 and 300 (Wang et
-al., "Collaborative Deep Learning", KDD 2015). `t` is that of the paired differences between users.
+`ml-latest-small/late`, `ml-100k/late`: the last fifth of each user's ratings by time. `citeulike-t/P10`: recall at 50,
+100 and 300 (Wang et al., "Collaborative Deep Learning", KDD 2015). `ml-1m/ncf`: hit rate and NDCG at 10 of one held-out
+item among 99 that the user has not seen (He et al., "Neural Collaborative Filtering", WWW 2017). `gowalla`: recall and
+NDCG at 20 (He et al., "LightGCN", SIGIR 2020); 16 GB of memory. `t` is that of the paired differences between users;
+beside peers that `peer_quality` has measured on this machine, by the bootstrap, too.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +31,23 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from rich.console import Console
 
-from benchmarks.datasets import FOLDER, citeulike, citeulike_texts, is_there
+from benchmarks.datasets import (
+    CACHE,
+    FOLDER,
+    citeulike,
+    citeulike_texts,
+    gowalla,
+    is_late,
+    is_there,
+    ml_100k_attributes,
+    ncf_train,
+    quest,
+)
 from benchmarks.harness import save
+from benchmarks.ranking import Values, lists_of, longest, means_of
+from benchmarks.splits import FULL as ALL_SPLITS
+from benchmarks.splits import Split
+from benchmarks.user_values import keep_values, path_of
 from jobs import nightly
 from recsys_spark.blockwise.hybrid import SegmentWeights
 from recsys_spark.blockwise.items import distribute_ids
@@ -36,64 +55,84 @@ from recsys_spark.blockwise.lists import recommend
 from recsys_spark.config import Settings
 from recsys_spark.hybrids import hybrid_scorer, with_network
 from recsys_spark.kernels.csr import IndexLists
-from recsys_spark.metrics.ranking import hits_matrix, ranking_metrics
+from recsys_spark.metrics.confidence import GROUPS, GroupSums, paired_difference
+from recsys_spark.models.interactions import TrainingPairs
 from recsys_spark.night import Night, open_night
 from recsys_spark.tables import ITEMS
 
-LATE_SHARE = 0.2
 DRIVER_MEMORY = "3g"
 
 
 @dataclass(frozen=True)
 class Task:
-    """Training events, test pairs (`user`, `item`), and what is known of items (`item`, attributes), by external id."""
+    """Training events and what is known of items, by the ids of the data set, and how its lists are measured.
+
+    `users`, `items`: the ids that positions in the pairs of `split` stand for, ascending.
+    """
 
     train: pa.Table
-    test: pa.Table
-    items: pa.Table | None = None
+    users: NDArray[np.int64]
+    items: NDArray[np.int64]
+    about_items: pa.Table | None = None
 
 
 @dataclass(frozen=True)
 class Run:
-    """A data set, the settings of its night, and the metrics; the first of these decides which component is best."""
+    """A data set, its task, and the settings of its night; the first of the metrics decides which component is best."""
 
-    dataset: str
+    split: Split
     task: Callable[[], Task]
     sections: dict[str, Any]
-    metrics: tuple[str, ...]
+
+    @property
+    def dataset(self) -> str:
+        """Its name."""
+        return self.split.name
 
 
-def quest(fold: int) -> Callable[[], Task]:
-    """A fold: every rating counts as seen, nothing is known of the movies."""
+def of_pairs(load: Callable[[], TrainingPairs]) -> Callable[[], Task]:
+    """Every pair counts as seen, nothing is known of the items; ids are positions."""
 
-    def load() -> Task:
-        folder = FOLDER / "quest_movielens_1m"
-        train, test = (pq.read_table(folder / f"fold{fold}.{part}.parquet") for part in ("train", "test"))
-        return Task(train.select(["user", "item"]), test.select(["user", "item"]))
+    def task() -> Task:
+        pairs = load()
+        return Task(events_of(pairs), np.arange(pairs.n_users), np.arange(pairs.n_items))
 
-    return load
+    return task
 
 
-def late_ratings() -> Task:
-    """MovieLens latest-small: the first four fifths of each user's ratings, with titles, genres and tags."""
-    folder = FOLDER / "ml-latest-small"
-    ratings = pa_csv.read_csv(folder / "ratings.csv").rename_columns(["user", "item", "rating", "timestamp"])
-    ratings = ratings.sort_by([("user", "ascending"), ("timestamp", "ascending"), ("item", "ascending")])
-    users = ratings.column("user").to_numpy()
-    starts = np.flatnonzero(np.concatenate([[True], users[1:] != users[:-1]]))
-    counts = np.diff(np.append(starts, len(users)))
-    places = np.arange(len(users)) - np.repeat(starts, counts)
-    is_late = places >= np.repeat(counts - np.ceil(LATE_SHARE * counts), counts)
-    movies = pa_csv.read_csv(folder / "movies.csv").rename_columns(["item", "title", "genres"])
-    return Task(ratings.filter(~is_late), ratings.filter(is_late).select(["user", "item"]), movies)
+def events_of(pairs: TrainingPairs) -> pa.Table:
+    return pa.table({"user": pairs.user_idx, "item": pairs.item_idx})
+
+
+def late_ratings(path: Path, delimiter: str, about_items: Callable[[], pa.Table]) -> Callable[[], Task]:
+    """The first four fifths of each user's ratings with their times, and attributes of the movies."""
+
+    def task() -> Task:
+        ratings = pa_csv.read_csv(path, parse_options=pa_csv.ParseOptions(delimiter=delimiter))
+        ratings = ratings.rename_columns(["user", "item", "rating", "timestamp"])
+        early = ratings.filter(~is_late(*(ratings.column(name).to_numpy() for name in ("user", "item", "timestamp"))))
+        ids = (np.unique(ratings.column(name).to_numpy()) for name in ("user", "item"))
+        return Task(early, *ids, about_items())
+
+    return task
+
+
+def movies_of_latest() -> pa.Table:
+    return pa_csv.read_csv(FOLDER / "ml-latest-small" / "movies.csv").rename_columns(["item", "title", "genres"])
+
+
+def movies_of_100k() -> pa.Table:
+    options = pa_csv.ParseOptions(delimiter="\t", quote_char=False)
+    ids = pa_csv.read_csv(CACHE / "ml-100k.item", parse_options=options).column("item_id:token")
+    about = pa.Table.from_pylist(ml_100k_attributes())
+    return about.add_column(0, "item", pa.array(np.sort(ids.to_numpy())))
 
 
 def articles() -> Task:
     """citeulike-t, ten articles of each user, and the words of all."""
-    train, test = (citeulike(part, 10) for part in ("train", "test"))
-    texts = pa.Table.from_pylist(citeulike_texts()).add_column(0, "item", pa.array(np.arange(train.n_items)))
-    tables = [pa.table({"user": pairs.user_idx, "item": pairs.item_idx}) for pairs in (train, test)]
-    return Task(*tables, items=texts)
+    pairs = citeulike("train", 10)
+    texts = pa.Table.from_pylist(citeulike_texts()).add_column(0, "item", pa.array(np.arange(pairs.n_items)))
+    return Task(events_of(pairs), np.arange(pairs.n_users), np.arange(pairs.n_items), texts)
 
 
 IMPLICIT = {"feedback": {"kind": "implicit"}, "evaluate": {"split": "random"}}
@@ -131,14 +170,36 @@ CITEULIKE = IMPLICIT | {
     "hybrid": {"components": ["embedding", "popularity", "neighbors", "content", "graph_filter"]},
     "graph_filter": {"max_items": 30_000},
 }
+NCF = QUEST | {
+    "model": {"embedding_dim": 192, "unobserved_weight": 0.3, "l2": 0.007},  # benchmarks.tune_ncf
+    "ease": {"l2": 1320.0},
+    "ranker": {"enabled": False},
+}
+GOWALLA = IMPLICIT | {
+    "neighbors": NEAREST | {"k": 200},
+    "model": {"loss": "softmax"},
+    "graph_filter": {"dims": 256, "low_pass": 0.2, "max_items": 50_000},
+    "hybrid": {"components": ["embedding", "popularity", "neighbors", "graph_filter"]},
+}
+SPLITS = {split.name: split for split in ALL_SPLITS}
+LATEST_RATINGS, OF_100K = FOLDER / "ml-latest-small" / "ratings.csv", CACHE / "ml-100k.inter"
+
+
+def of_fold(fold: int) -> Run:
+    return Run(SPLITS[f"quest_movielens_1m/{fold}"], of_pairs(partial(quest, fold)), QUEST)
+
+
 SMALL = [
-    Run("quest_movielens_1m/0", quest(0), QUEST, ("ndcg@10",)),
-    Run("ml-latest-small/late", late_ratings, LATEST, ("ndcg@10",)),
+    Run(SPLITS["ml-100k/late"], late_ratings(OF_100K, "\t", movies_of_100k), LATEST),
+    Run(SPLITS["ml-latest-small/late"], late_ratings(LATEST_RATINGS, ",", movies_of_latest), LATEST),
+    of_fold(0),
 ]
 FULL = [
     *SMALL,
-    *(Run(f"quest_movielens_1m/{fold}", quest(fold), QUEST, ("ndcg@10",)) for fold in range(1, 5)),
-    Run("citeulike-t/P10", articles, CITEULIKE, ("recall@50", "recall@100", "recall@300")),
+    *(of_fold(fold) for fold in range(1, 5)),
+    Run(SPLITS["ml-1m/ncf"], of_pairs(ncf_train), NCF),
+    Run(SPLITS["citeulike-t/P10"], articles, CITEULIKE),
+    Run(SPLITS["gowalla"], of_pairs(gowalla), GOWALLA),
 ]
 
 
@@ -151,23 +212,18 @@ def settings_of(case: Run, task: Task, folder: Path) -> Settings:
         "spark": {"driver_memory": DRIVER_MEMORY, "shuffle_partitions": 8},
         "events": {"path": str(folder / "events.parquet"), "columns": columns},
         "similar": {"users": False, "items": False},
-        "recommend": {"model": "hybrid", "top_k": most_of(case)},
+        "recommend": {"model": "hybrid"},
         "audit": {"min_user_coverage": 0.0},
         **case.sections,
     }
-    if task.items is not None:
-        pq.write_table(task.items, folder / "items.parquet")
-        named = {name: name for name in task.items.column_names if name != "item"}
+    if task.about_items is not None:
+        pq.write_table(task.about_items, folder / "items.parquet")
+        named = {name: name for name in task.about_items.column_names if name != "item"}
         sections["items"] = {"path": str(folder / "items.parquet"), "id": "item", "attributes": named}
     return Settings(**sections)
 
 
-def most_of(case: Run) -> int:
-    """The longest list that is measured."""
-    return max(int(metric.partition("@")[2]) for metric in case.metrics)
-
-
-def lists_of_components(night: Night) -> Iterator[tuple[str, pa.Table]]:
+def lists_of_components(night: Night, k: int) -> Iterator[tuple[str, pa.Table]]:
     """The lists of the blend, of the ranking stage and of each component alone, from fits of all training pairs.
 
     Those of the ranking stage whether or not the night has used it.
@@ -179,25 +235,46 @@ def lists_of_components(night: Night) -> Iterator[tuple[str, pa.Table]]:
         blocks, scorer = hybrid_scorer(storage, settings, "model", alone if name in names else None)
         chosen = with_network(storage, settings, "model", scorer) if name == "ranker" else scorer
         item_ids = distribute_ids(storage.spark, folder, "item", storage.scratch / f"ids-{number}")
-        yield name, recommend(blocks, chosen, item_ids, settings.recommend.top_k).frame().toArrow()
+        yield name, recommend(blocks, chosen, item_ids, k).frame().toArrow()
 
 
-def measured(lists: pa.Table, test: pa.Table, metrics: tuple[str, ...]) -> dict[str, NDArray[np.float64]]:
-    """Each metric of each test user; all of them are in the training part."""
-    users, wanted = (test.column(name).cast(pa.string()).combine_chunks() for name in ("user", "item"))
-    given = lists.column("item_ids").combine_chunks()
-    items = pc.unique(pa.chunked_array([wanted, given.flatten()]))
-    rows = pc.index_in(users, lists.column("user_id").combine_chunks())
-    assert rows.null_count == 0
-    order = np.lexsort((pc.index_in(wanted, items).to_numpy(), rows.to_numpy()))
-    found, counts = np.unique(rows.to_numpy(), return_counts=True)
-    relevant = pc.index_in(wanted, items).to_numpy()[order].astype(np.int32)
-    best = np.full((len(lists), int(pc.max(pc.list_value_length(given)).as_py())), -1)
-    lengths = pc.list_value_length(given).to_numpy()
-    best[np.arange(best.shape[1]) < lengths[:, None]] = pc.index_in(given.flatten(), items).to_numpy()
-    hits = hits_matrix(best[found], IndexLists(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), relevant))
-    values = ranking_metrics(hits, counts, sorted({int(metric.partition("@")[2]) for metric in metrics}))
-    return {metric: np.asarray(values[metric]) for metric in metrics}
+def measured(lists: pa.Table, case: Run, task: Task) -> Values:
+    """Each metric of each user: by his list, in which items come by falling scores."""
+    users, given = lists.column("user_id").cast(pa.int64()).to_numpy(), lists.column("item_ids").combine_chunks()
+    lengths, items = pc.list_value_length(given).to_numpy(), given.flatten().cast(pa.int64()).to_numpy()
+    rows = np.repeat(np.searchsorted(task.users, users), lengths)
+    ranks = np.arange(len(items)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    places, order = np.searchsorted(task.items, items), np.argsort(rows, kind="stable")
+    listed = IndexLists(np.searchsorted(rows[order], np.arange(len(task.users) + 1)), places[order])
+
+    def scores(some: slice) -> NDArray[np.float32]:
+        found = np.full((some.stop - some.start, len(task.items)), -np.inf, np.float32)
+        own, here = listed.slice_rows(some.start, some.stop), slice(listed.indptr[some.start], listed.indptr[some.stop])
+        found[np.repeat(np.arange(own.n_rows), np.diff(own.indptr)), own.indices] = -ranks[order][here]
+        return found
+
+    split = case.split.test_task()
+    return split.measure(lists_of(scores, len(task.users)), split.train)
+
+
+def beside_peers(dataset: str, values: NDArray[np.float64]) -> dict[str, Any]:
+    """The best of the peers that were measured here, and how far the values of users are ahead of it."""
+    peers = {path.stem: np.load(path) for path in path_of(dataset, "peer:x").parent.glob("peer:*.npy")}
+    if not peers:
+        return {}
+    best = max(peers, key=lambda name: float(np.nanmean(peers[name])))
+    sums = [sums_of(each.astype(np.float64)) for each in (values, peers[best])]
+    found = paired_difference(*sums)._asdict()
+    return {"best_peer": best, "peer_mean": round(float(np.nanmean(peers[best])), 4)} | {
+        name: float(f"{value:.4g}") for name, value in found.items()
+    }
+
+
+def sums_of(values: NDArray[np.float64]) -> GroupSums:
+    """Of users at their positions; nan where there is nothing to find."""
+    is_known, groups = ~np.isnan(values), np.arange(len(values)) % GROUPS
+    counts = np.bincount(groups, is_known, GROUPS).astype(np.int64)
+    return GroupSums(np.bincount(groups, np.nan_to_num(values), GROUPS), counts)
 
 
 def t_of(gain: NDArray[np.float64]) -> float:
@@ -212,13 +289,18 @@ def run(case: Run) -> None:
         with open_night(settings, None, Console(file=sys.stderr)) as night:
             nightly.run(night)
             seconds = round(time.perf_counter() - started, 1)
-            metrics = {name: measured(lists, task.test, case.metrics) for name, lists in lists_of_components(night)}
+            k = len(task.items) if case.dataset == "ml-1m/ncf" else longest(case.split.metrics)
+            found = {name: measured(lists, case, task) for name, lists in lists_of_components(night, k)}
             facts = night.storage.step_details("blend")
-    first = case.metrics[0]
+    for name, values in found.items():
+        keep(case, name, means_of(values))
+        keep_values(case.dataset, name, values[case.split.metrics[0]])
+    metrics = {
+        name: {metric: each[~np.isnan(each)] for metric, each in values.items()} for name, values in found.items()
+    }
+    first = case.split.metrics[0]
     best = max(night.settings.components, key=lambda name: metrics[name][first].mean())
-    for name, found in metrics.items():
-        keep(case, name, {metric: round(float(values.mean()), 4) for metric, values in found.items()})
-    gains = {metric: metrics["hybrid"][metric] - metrics[best][metric] for metric in case.metrics}
+    gains = {metric: metrics["hybrid"][metric] - metrics[best][metric] for metric in case.split.metrics}
     line = {
         "best": best,
         "gains": {metric: round(float(gain.mean()), 4) for metric, gain in gains.items()},
@@ -227,6 +309,7 @@ def run(case: Run) -> None:
         "night_s": seconds,
         "weights": facts["weights"],
         "validation": {name: facts[name] for name in ("ndcgs", "blend_ndcg", "gain", "gain_standard_error")},
+        "beside_peers": beside_peers(case.dataset, found["hybrid"][first]),
     }
     if "ranker" in metrics:
         ranked = metrics["ranker"][first] - metrics["hybrid"][first]
@@ -245,5 +328,5 @@ if __name__ == "__main__":
     parser.add_argument("--dataset", default="", help="run those whose name contains this")
     options = parser.parse_args()
     for each in SMALL if options.size == "small" else FULL:
-        if options.dataset in each.dataset and is_there(each.dataset.split("/")[0]):
+        if options.dataset in each.dataset and is_there(each.split.folder):
             run(each)

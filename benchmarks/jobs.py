@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyspark.sql import SparkSession
 
-from recsys_spark.blockwise.blocks import binary_cell, lists_of
+from recsys_spark.blockwise.blocks import TEST, binary_cell, lists_of
 from recsys_spark.blockwise.files import MappedStrings
 from recsys_spark.blockwise.items import distribute_ids, distribute_items
 from recsys_spark.blockwise.plan import Blocks
@@ -38,12 +38,16 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class World:
-    """Users with embeddings and items they have seen, more of the popular ones, and items with embeddings."""
+    """Users with embeddings and items they have seen, more of the popular ones, and items with embeddings.
+
+    With `is_tested`, one of the items of each user is held out.
+    """
 
     users: int
     items: int
     dims: int = 64
     seen: int = 50
+    is_tested: bool = False
 
     def item_vectors(self) -> Floats:
         """Item embeddings, (items, dims)."""
@@ -59,6 +63,9 @@ class World:
             drawn = np.searchsorted(popularity, random.random(n_users * self.seen) * popularity[-1])
             keys = np.unique(np.repeat(np.arange(n_users), self.seen) * self.items + drawn)
             indptr = np.searchsorted(keys, np.arange(n_users + 1) * self.items).astype(np.int64)
+            splits = np.zeros(keys.size, np.uint8)
+            if self.is_tested:
+                splits[indptr[:-1] + random.integers(np.diff(indptr))] = TEST
             ids = pa.array([f"user-{user}" for user in range(first, first + n_users)])
             yield pa.record_batch(
                 {
@@ -68,7 +75,7 @@ class World:
                     "indptr": binary_cell(indptr),
                     "indices": binary_cell((keys % self.items).astype(np.int32)),
                     "ratings": binary_cell(np.ones(keys.size, np.float32)),
-                    "splits": binary_cell(np.zeros(keys.size, np.uint8)),
+                    "splits": binary_cell(splits),
                     "ages": binary_cell(np.zeros(keys.size, np.float32)),
                     "vectors": binary_cell(vectors),
                     "is_trained": binary_cell(np.ones(n_users, np.uint8)),

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_spark.kernels.csr import IndexLists
+from recsys_spark.kernels.hits import mark_hits
 
 
 def hits_matrix(recommended: NDArray[Any], relevant: IndexLists) -> NDArray[np.bool_]:
@@ -18,23 +19,7 @@ def hits_matrix(recommended: NDArray[Any], relevant: IndexLists) -> NDArray[np.b
     n_queries = recommended.shape[0]
     if relevant.n_rows != n_queries:
         raise ValueError(f"{n_queries} recommended lists but {relevant.n_rows} relevant ones")
-    is_item = recommended >= 0
-    stride = 1 + max(int(recommended.max(initial=0)), int(relevant.indices.max(initial=0)))
-    first_keys = np.arange(n_queries) * stride
-    recommended_keys = first_keys[:, None] + recommended
-    relevant_keys = np.repeat(first_keys, np.diff(relevant.indptr)) + relevant.indices
-    _require_unique(recommended_keys[is_item], stride, "recommended")
-    _require_unique(relevant_keys, stride, "relevant")
-    hits: NDArray[np.bool_] = np.isin(recommended_keys, relevant_keys) & is_item
-    return hits
-
-
-def _require_unique(keys: NDArray[np.int64], stride: int, role: str) -> None:
-    ordered = np.sort(keys)
-    repeated = ordered[1:][ordered[1:] == ordered[:-1]]
-    if repeated.size:
-        query, item = divmod(int(repeated[0]), stride)
-        raise ValueError(f"{role} item {item} appears more than once for query row {query}")
+    return mark_hits(recommended, relevant)
 
 
 def ranking_metrics(
