@@ -72,17 +72,17 @@ def seen_items(earlier: DataFrame, lists: DataFrame) -> DataFrame:
 
 
 def add_popular(lists: DataFrame, seen: DataFrame | None, ranked: MappedArray, k: int) -> DataFrame:
-    """Adds `popular_idxs`: the first k of the ranked items that the user has not seen; of all without `seen`.
+    """Adds to `position_lists` the `popular_idxs`: the first k ranked items that the user has not seen, or of all.
 
     Memory of a task: a batch of lists and of seen items, and 12 bytes x k a list; the ranked items are mapped.
     """
+    kept = lists.columns  # names alone: a frame cannot travel to the workers
 
     def add(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         items = ranked.load()
         for batch in batches:
-            kept = [batch.column(name) for name in ("user_idx", "tier", "item_idxs", "relevant_idxs")]
             popular = _first_unseen(items, _index_lists(batch.column("seen_idxs")), k)
-            yield pa.record_batch([*kept, popular], names=[*lists.columns, "popular_idxs"])
+            yield pa.record_batch([*map(batch.column, kept), popular], names=[*kept, "popular_idxs"])
 
     nothing = F.array().cast("array<int>")
     with_seen = (
@@ -90,7 +90,7 @@ def add_popular(lists: DataFrame, seen: DataFrame | None, ranked: MappedArray, k
         if seen is None
         else lists.join(seen, on="user_idx", how="left").withColumn("seen_idxs", F.coalesce("seen_idxs", nothing))
     )
-    return with_seen.select(*lists.columns, "seen_idxs").mapInArrow(add, _LISTS)
+    return with_seen.select(*kept, "seen_idxs").mapInArrow(add, _LISTS)
 
 
 def _first_unseen(ranked: NDArray[np.int32], seen: IndexLists, k: int) -> pa.ListArray:
