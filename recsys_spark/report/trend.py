@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.csv
+from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
 
@@ -37,12 +38,18 @@ def draw_trend(trend: pa.Table, path: Path) -> None:
         axes.plot(nights, list(by_night.values()), color=color, linestyle=style, marker=".", label=label)
     axes.set_xlabel("night that measured the lists of the night before")
     axes.set_ylabel(f"NDCG@{k}")
-    axes.set_ylim(bottom=0)
+    _frame(axes)
+    figure.legend(loc="outside upper center", ncols=2, frameon=False)
+    figure.savefig(path, metadata={"Software": None})
+
+
+def _frame(axes: Axes) -> None:
+    """From 0 to above the highest point, and a day beside the first and the last night: one alone spans no range."""
+    axes.set_ylim(0, max(axes.dataLim.y1 * 1.1, 0.01))
+    axes.set_xlim(axes.dataLim.x0 - 1, axes.dataLim.x1 + 1)
     locator = AutoDateLocator(minticks=1, maxticks=10, interval_multiples=False)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
-    figure.legend(loc="outside upper center", ncols=2, frameon=False)
-    figure.savefig(path, metadata={"Software": None})
 
 
 def shown_k(trend: pa.Table, run_date: datetime.date) -> int | None:
