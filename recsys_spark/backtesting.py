@@ -162,7 +162,7 @@ def _measure(
     learned = published.interactions.withColumn("split", F.lit("train"))
     trained = count_training(learned, published.n_items)
     lists = position_lists(published.lists, relevant, storage.read(USERS), storage.read(ITEMS))
-    seen = seen_items(published.interactions, lists) if published.excludes_seen else None
+    seen = seen_items(published.interactions, relevant) if published.excludes_seen else None
     ranked = save_array(storage.scratch / "popular.npy", _rank(trained.items))
     with scored_once(add_popular(lists, seen, distribute_array(storage.spark, ranked), max(ks))) as measured:
         tiers = {row["tier"]: row["count"] for row in measured.groupBy("tier").count().collect()}

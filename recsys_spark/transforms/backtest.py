@@ -46,6 +46,8 @@ def gather_items(pairs: DataFrame, column: str) -> DataFrame:
 def position_lists(recommendations: DataFrame, relevant: DataFrame, users: DataFrame, items: DataFrame) -> DataFrame:
     """The lists of the users of `relevant` who have one, by position: `user_idx, tier, item_idxs, relevant_idxs`.
 
+    Memory of a task: a user's list, and Spark's sorts, which spill.
+
     Args:
         recommendations: the published lists.
         relevant: `user_idx, relevant_idxs`, the users with something new; the lists of others are left out first, and
@@ -65,16 +67,16 @@ def position_lists(recommendations: DataFrame, relevant: DataFrame, users: DataF
     )
 
 
-def seen_items(earlier: DataFrame, lists: DataFrame) -> DataFrame:
-    """What the users of the lists had when those were made: `user_idx, seen_idxs`."""
-    theirs = earlier.join(lists.select("user_idx"), on="user_idx", how="left_semi")
+def seen_items(earlier: DataFrame, relevant: DataFrame) -> DataFrame:
+    """What the users with something new had before, where they had anything: `user_idx, seen_idxs`."""
+    theirs = earlier.join(relevant.select("user_idx"), on="user_idx", how="left_semi")
     return gather_items(theirs, "seen_idxs").select("user_idx", "seen_idxs")
 
 
 def add_popular(lists: DataFrame, seen: DataFrame | None, ranked: MappedArray, k: int) -> DataFrame:
     """Adds to `position_lists` the `popular_idxs`: the first k ranked items that the user has not seen, or of all.
 
-    Memory of a task: a batch of lists and of seen items, and 12 bytes x k a list; the ranked items are mapped.
+    Memory of a task: a batch of lists and of seen items, 12 bytes x k a list, 4 an item; the ranked are mapped.
     """
     kept = lists.columns  # names alone: a frame cannot travel to the workers
 
