@@ -43,7 +43,7 @@ def _facts(steps: dict[str, dict[str, Any]]) -> Iterator[tuple[str, str]]:
     yield "Items", f"{index['items']:,} ({index['new_items']:,} new)"
     yield "Interactions", f"{pairs['interactions']:,}, density {pairs['density']:.2%}"
     if "backtest" in steps:  # which a run of an earlier version has not
-        yield "Backtest", _backtest(steps["backtest"])
+        yield "Backtest", backtest_line(steps["backtest"])
     yield "Training", _curve(train)
     yield "Validation", _validation(train)
     if "blend" in steps and "components" in steps["blend"]:
@@ -55,7 +55,8 @@ def _facts(steps: dict[str, dict[str, Any]]) -> Iterator[tuple[str, str]]:
     yield "Lists", f"{lists['users']:,} users scored ({tiers})"
 
 
-def _backtest(backtest: dict[str, Any]) -> str:
+def backtest_line(backtest: dict[str, Any]) -> str:
+    """What the step `backtest` has found, or why it has found nothing."""
     if "reason" in backtest:
         return f"nothing was measured: {backtest['reason']}"
     k, ndcg, popular = backtest["k"], backtest["ndcg"], backtest["popularity_ndcg"]
