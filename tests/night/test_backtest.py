@@ -124,7 +124,7 @@ def test_the_night_prints_it_and_the_manifest_keeps_it(nights: TwoNights) -> Non
     assert (found["k"], found["ndcg"], found["popularity_ndcg"]) == (3, ours, popular)
     assert (
         f"the lists of {FIRST_DAY} had NDCG@3 {ours:.4f} (popularity {popular:.4f}) for {found['users']} users with "
-        "new items, 1 new users had no list "
+        "new items, 1 new users had no list"
     ) in nights.printed_second
     assert nights.workspace.manifest(nights.second)["steps"]["backtest"]["details"] == found
 
@@ -172,7 +172,7 @@ def test_partitions_do_not_matter_and_a_second_run_of_a_night_does_not_double(th
 
 def test_a_backfill_is_measured_by_what_was_published_before_its_date(third: Third, nights: TwoNights) -> None:
     """Before all others it has nothing to measure; of the second night's date, the lists of the first."""
-    oldest = steps(third.workspace, OLD_DAY)
+    oldest = steps(third.workspace, OLD_DAY, **_events_of(nights.workspace))
     assert facts(third.workspace, oldest)["reason"] == "no run of an earlier date is published"
     new = str(third.workspace.folder / "new.csv")
     run_id = steps(third.workspace, SECOND_DAY, **{"events.path": new})
