@@ -6,6 +6,7 @@ import sys
 
 from jobs import (
     audit,
+    backtest,
     blend,
     embed_content,
     evaluate,
@@ -26,6 +27,7 @@ STEPS: tuple[Step, ...] = (
     Step("ingest", ingest.run, "input rows -> events, quarantine"),
     Step("index", index.run, "ids -> positions: users, items"),
     Step("interactions", interactions.run, "events -> one rating a pair, hold-out set aside"),
+    Step("backtest", backtest.run, "lists of the run before x what is new -> how they did"),
     Step("matrix", matrix.run, "interactions -> sparse user-item matrix in blocks"),
     Step("embed_content", embed_content.run, "attributes of items -> content embeddings, on the driver"),
     Step("neighbors", neighbors.run, "blocks -> nearest users by Euclidean distance"),

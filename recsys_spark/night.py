@@ -37,6 +37,8 @@ WRITERS = {
     "users": "index",
     "items": "index",
     "interactions": "interactions",
+    "backtest": "backtest",
+    "trend": "backtest",
     "user_blocks": "matrix",
     "content_terms": "embed_content",
     "item_content": "embed_content",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pyspark.sql.types import (
     ArrayType,
     BinaryType,
     DataType,
+    DateType,
     DoubleType,
     FloatType,
     IntegerType,
@@ -20,7 +21,7 @@ from pyspark.sql.types import (
 )
 
 STRING, INTEGER, LONG, FLOAT, DOUBLE = StringType(), IntegerType(), LongType(), FloatType(), DoubleType()
-BINARY, TIMESTAMP = BinaryType(), TimestampType()
+BINARY, TIMESTAMP, DATE = BinaryType(), TimestampType(), DateType()
 
 
 @dataclass(frozen=True)
@@ -382,6 +383,31 @@ METRIC_SUMS = Table(
     key=("model", "metric", "k", "group"),
 )
 
+_BACKTEST_MEANINGS = {
+    "model": "`published`, the lists as they were; of several tiers also `published:embedding` and so on; "
+    "`popularity`, the most popular items of the run that made the lists, for the same users.",
+    "value": "As in `metrics`, over the users who had a list and have something new.",
+}
+
+BACKTEST = Table(
+    "backtest",
+    "How published lists did: each night those of the run before, by what users have had since. All nights so far.",
+    (
+        Column("run_date", DATE, "The night that measured."),
+        Column("lists_run_date", DATE, "The night that made the lists."),
+        Column("lists_run_id", STRING, "The run that made the lists."),
+        Column(
+            "lists_published_at",
+            TIMESTAMP,
+            "When they were published. After `run_date`, nobody can have seen them by then. Null when not known.",
+            nullable=True,
+        ),
+        *(replace(column, meaning=_BACKTEST_MEANINGS.get(column.name, column.meaning)) for column in METRICS.columns),
+    ),
+    key=("run_date", "lists_run_id", *METRICS.key),
+    published=True,
+)
+
 TABLES: tuple[Table, ...] = (
     EVENTS,
     QUARANTINE,
@@ -402,4 +428,5 @@ TABLES: tuple[Table, ...] = (
     SIMILAR_ITEMS,
     METRICS,
     METRIC_SUMS,
+    BACKTEST,
 )

@@ -42,6 +42,8 @@ def _facts(steps: dict[str, dict[str, Any]]) -> Iterator[tuple[str, str]]:
     yield "Users", f"{index['users']:,} ({index['new_users']:,} new)"
     yield "Items", f"{index['items']:,} ({index['new_items']:,} new)"
     yield "Interactions", f"{pairs['interactions']:,}, density {pairs['density']:.2%}"
+    if "backtest" in steps:  # which a run of an earlier version has not
+        yield "Backtest", backtest_line(steps["backtest"])
     yield "Training", _curve(train)
     yield "Validation", _validation(train)
     if "blend" in steps and "components" in steps["blend"]:
@@ -55,6 +57,22 @@ def _facts(steps: dict[str, dict[str, Any]]) -> Iterator[tuple[str, str]]:
         yield "Predicted", errors
     tiers = ", ".join(f"{tier} {count:,}" for tier, count in sorted(lists["tiers"].items()))
     yield "Lists", f"{lists['users']:,} users scored ({tiers})"
+
+
+def backtest_line(backtest: dict[str, Any]) -> str:
+    """What the step `backtest` has found, or why it has found nothing."""
+    if "reason" in backtest:
+        return f"nothing was measured: {backtest['reason']}"
+    k, ndcg, popular = backtest["k"], backtest["ndcg"], backtest["popularity_ndcg"]
+    text = (
+        f"the lists of {backtest['lists_run_date']} had NDCG@{k} {ndcg:.4f} (popularity {popular:.4f}) "
+        f"for {backtest['users']:,} users with new items"
+    )
+    if backtest["users_without_list"]:
+        text += f", {backtest['users_without_list']:,} new users had no list"
+    if "ndcg_before" in backtest:
+        text += f"; {ndcg - backtest['ndcg_before']:+.4f} since {backtest['measured_before']}"
+    return text
 
 
 def _curve(train: dict[str, Any]) -> str:

@@ -29,14 +29,14 @@ def brute_force_metrics(
         relevant = int(interactions["test"][user].sum())
         for k in ks:
             listed[k] += ranking[:k]
-            for name, value in _metrics_of_list(hits[:k], relevant, k).items():
+            for name, value in metrics_of_list(hits[:k], relevant, k).items():
                 sums[f"{name}@{k}"] = sums.get(f"{name}@{k}", 0.0) + value / len(measured)
     for k, items in listed.items():
-        sums |= {f"{name}@{k}": value for name, value in _spread(items, interactions["train"]).items()}
+        sums |= {f"{name}@{k}": value for name, value in spread(items, interactions["train"]).items()}
     return sums
 
 
-def _spread(listed: list[int], train: NDArray[np.bool_]) -> dict[str, float]:
+def spread(listed: list[int], train: NDArray[np.bool_]) -> dict[str, float]:
     """Of the items of all lists, one after the other; the Gini index by the differences of all pairs."""
     n_items, trained, n_users = train.shape[1], train.sum(axis=0).tolist(), int(train.any(axis=1).sum())
     counts = [listed.count(item) for item in range(n_items)]
@@ -55,7 +55,7 @@ def _spread(listed: list[int], train: NDArray[np.bool_]) -> dict[str, float]:
     }
 
 
-def _metrics_of_list(hits: list[bool], relevant: int, k: int) -> dict[str, float]:
+def metrics_of_list(hits: list[bool], relevant: int, k: int) -> dict[str, float]:
     ranks = [rank for rank, is_hit in enumerate(hits, start=1) if is_hit]
     ideal = sum(1 / math.log2(rank + 1) for rank in range(1, min(relevant, k) + 1))
     return {

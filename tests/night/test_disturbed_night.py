@@ -24,7 +24,15 @@ from tests.night.catalogue import SECOND_DAY, Outcome, Workspace
 from tests.night.conftest import TwoNights
 
 STEPS = [step.name for step in nightly.STEPS]
-COMPARED = ("recommendations", "similar_users", "similar_items", "user_neighbors", "interactions", "metrics")
+COMPARED = (
+    "recommendations",
+    "similar_users",
+    "similar_items",
+    "user_neighbors",
+    "interactions",
+    "metrics",
+    "backtest",
+)
 
 
 @dataclass(frozen=True)

@@ -139,7 +139,7 @@ def test_the_manifest_describes_every_file(nights: TwoNights) -> None:
     others = {table.name for table in TABLES if WRITERS[table.name] == "embed_content"}
     others |= {"neighbor_blocks", "selection_neighbor_blocks", "blend_candidates"}
     assert set(manifest["tables"]) == {table.name for table in TABLES} - others
-    assert set(manifest["folders"]) == {"model", "selection", "learning_curve"}
+    assert set(manifest["folders"]) == {"model", "selection", "learning_curve", "trend"}
     assert manifest["input"]["input"] == len(checkerboard()) + len(REJECTED) + len(LATER)
     assert manifest["seeds"] == {"seed": 3}
     assert manifest["settings"]["model"]["embedding_dim"] == 4
