@@ -142,7 +142,7 @@ def late_part(ratings: pa.Table, part: str) -> TrainingPairs:
     chosen = is_late(users, items, times) == (part == "test")
     (user_ids, user_idx), (item_ids, item_idx) = (np.unique(ids, return_inverse=True) for ids in (users, items))
     idx = (each[chosen].astype(np.int32) for each in (user_idx, item_idx))
-    return TrainingPairs(*idx, np.ones(len(chosen), np.float32), len(user_ids), len(item_ids))
+    return TrainingPairs(*idx, np.ones(chosen.sum(), np.float32), len(user_ids), len(item_ids))
 
 
 def is_late(users: NDArray[np.int64], items: NDArray[np.int64], times: NDArray[np.int64]) -> NDArray[np.bool_]:
