@@ -12,7 +12,9 @@ from recsys_spark.transforms.interactions import (
     assign_splits,
     decay_kept,
     gather_pairs,
+    hold_back_test,
     scale_ratings,
+    take_splits,
     weigh_events,
 )
 
@@ -191,3 +193,70 @@ def test_random_split_is_a_function_of_pair_and_seed(spark: SparkSession) -> Non
     assert first != split(pairs, 2)
     shares = [sum(found == name for found in first.values()) / len(first) for name in ("test", "validation")]
     assert shares == pytest.approx([0.2, 0.2], abs=0.03)
+
+
+SPLIT = "user_idx int, item_idx int, rating float, value double, event_count long, last_at timestamp, " + (
+    "last_at_by_type map<string,timestamp>, split string"
+)
+
+
+def split_rows(spark: SparkSession, rows: list[tuple[int, int, int, str]]) -> DataFrame:
+    """Rows of user, item, day, split."""
+    return spark.createDataFrame(
+        [(user, item, 0.5, 3.0, 1, at(day), {}, split) for user, item, day, split in rows], SPLIT
+    )
+
+
+def splits_of(pairs: DataFrame) -> dict[tuple[int, int], str]:
+    return {(row["user_idx"], row["item_idx"]): row["split"] for row in pairs.collect()}
+
+
+def test_tuning_is_measured_on_what_validated_and_knows_no_test_pair(spark: SparkSession) -> None:
+    rows = [
+        *[(0, item, item + 1, "train") for item in range(3)],
+        (0, 3, 4, "validation"),
+        (0, 4, 5, "test"),
+        (1, 0, 1, "train"),
+        (1, 1, 2, "validation"),
+        (1, 2, 3, "test"),
+        (2, 0, 1, "train"),
+        (2, 1, 2, "test"),
+        (3, 0, 1, "train"),
+    ]
+    held_back = hold_back_test(split_rows(spark, rows), EvaluateSettings(split="last"), seed=0)
+    assert splits_of(held_back) == {
+        (0, 0): "train",
+        (0, 1): "train",
+        (0, 2): "validation",
+        (0, 3): "test",
+        (1, 0): "train",
+        (1, 1): "test",
+        (2, 0): "train",
+        (3, 0): "train",
+    }
+    assert held_back.columns == split_rows(spark, rows).columns
+
+
+def test_a_random_share_validates_anew(spark: SparkSession) -> None:
+    evaluate = EvaluateSettings(split="random", share=0.2)
+    everything = split_rows(spark, [(user, item, 1, "") for user in range(20) for item in range(50)])
+    night = assign_splits(everything.drop("split"), evaluate, seed=5)
+    before, after = splits_of(night), splits_of(hold_back_test(night, evaluate, seed=5))
+    assert after.keys() == {pair for pair, split in before.items() if split != "test"}
+    assert {pair for pair, split in after.items() if split == "test"} == {
+        pair for pair, split in before.items() if split == "validation"
+    }
+    validating = sum(split == "validation" for split in after.values())
+    assert validating / sum(split == "train" for split in before.values()) == pytest.approx(0.2, abs=0.04)
+
+
+def test_a_sample_takes_the_splits_of_all(spark: SparkSession) -> None:
+    """Positions differ: u1 of all is the first of the sample."""
+    _, items = indexes(spark)
+    sampled_users = spark.createDataFrame([(0, "u1")], "user_idx int, user_id string")
+    of_all = spark.createDataFrame(
+        [("u1", "i0", "test"), ("u1", "i1", "validation"), ("u0", "i1", "train")],
+        "user_id string, item_id string, split string",
+    )
+    pairs = split_rows(spark, [(0, 0, 1, "train"), (0, 1, 2, "train"), (0, 2, 3, "train")])
+    assert splits_of(take_splits(pairs, sampled_users, items, of_all)) == {(0, 0): "test", (0, 1): "validation"}
