@@ -66,4 +66,5 @@ class TuneSettings(Section):
     @property
     def measured(self) -> str:
         """The metric with the length of its lists, as people write it."""
-        return f"{self.metric.upper() if self.metric != 'hit_rate' else 'HitRate'}@{self.k}"
+        names = {"ndcg": "NDCG", "mrr": "MRR", "map": "MAP", "hit_rate": "HitRate"}
+        return f"{names.get(self.metric, self.metric.capitalize())}@{self.k}"
