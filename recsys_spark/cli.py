@@ -16,7 +16,7 @@ from rich.console import Console
 
 from jobs import nightly
 from recsys_spark.comparison import compare_models
-from recsys_spark.config import load_settings
+from recsys_spark.config import file_content, load_settings, with_changes
 from recsys_spark.errors import RecsysError
 from recsys_spark.night import Step, open_night, parse_run_date
 from recsys_spark.report.advised import print_advice
@@ -24,6 +24,9 @@ from recsys_spark.report.compared import print_comparison
 from recsys_spark.report.planned import print_plan
 from recsys_spark.report.published import predict_to, print_lists, print_runs, roll_back
 from recsys_spark.report.summary import print_summary
+from recsys_spark.report.tuned import gain_of, print_line, print_trial, print_tuned
+from recsys_spark.search_spaces import sections_of
+from recsys_spark.tuning import output_paths, tune_model, write_settings
 
 app = typer.Typer(
     help="A nightly batch recommender on Spark. Start with: recsys-spark run --settings conf/demo.toml",
@@ -194,6 +197,42 @@ def compare(
     names = [name.strip() for name in (models or "").split(",") if name.strip()]
     found = compare_models(loaded, names, users, date, nightly.STEPS, errors)
     print_comparison(found, console, as_json)
+
+
+@app.command("tune")
+@_reported
+def tune(
+    settings: SettingsFile,
+    trials: Annotated[
+        int | None, typer.Option("--trials", min=1, help="Trials in all; tune.trials if left out.")
+    ] = None,
+    users: Annotated[
+        int | None, typer.Option("--users", min=2, help="About how many users to try on; tune.users if left out.")
+    ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            "--storage", metavar="FILE", help="Where trials are kept, to go on after a kill; beside the output."
+        ),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", metavar="FILE", help="The tuned settings; SETTINGS.tuned.toml if left out."),
+    ] = None,
+    run_date: RunDate = None,
+    overrides: Overrides = None,
+) -> None:
+    """Search for better values of the model's settings, on samples of the users, and write settings with the best."""
+    loaded, date = load_settings(settings, overrides or []), parse_run_date(run_date)
+    given = {key: value for key, value in (("trials", trials), ("users", users)) if value is not None}
+    loaded = with_changes(loaded, {"tune": given})
+    path, journal = output_paths(settings, output, storage)
+    metric = loaded.tune.measured
+    tuned = tune_model(loaded, journal, date, nightly.STEPS, errors, lambda trial: print_trial(trial, metric, errors))
+    print_tuned(tuned, console)
+    content = file_content(settings, overrides or [], sections_of(tuned.changes))
+    write_settings(path, content, f"{settings}, tuned: {gain_of(tuned)}")
+    print_line(f"Written: {path}. To use it: recsys-spark run --settings {path}", console)
 
 
 @app.command("predict")

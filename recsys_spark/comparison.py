@@ -6,18 +6,11 @@ A process of its own, because memory that Python has freed stays with it: a seco
 from __future__ import annotations
 
 import datetime
-import os
-import sys
-import traceback
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from pyspark.sql import SparkSession
 from rich.console import Console
 
 from recsys_spark.advising import Sections
@@ -25,24 +18,20 @@ from recsys_spark.config import with_changes
 from recsys_spark.errors import RecsysError, SettingsError
 from recsys_spark.memory import MemorySampler, bytes_of_this_process
 from recsys_spark.model_sections import Loss
-from recsys_spark.night import WRITERS, Step, scratch_folder, today
-from recsys_spark.progress import watch_step
+from recsys_spark.night import Step, scratch_folder
+from recsys_spark.sampled_runs import reopen_sample, run_apart, run_step, sample_settings, say, start_sample
 from recsys_spark.sections import RecommendSettings
 from recsys_spark.session import open_session
-from recsys_spark.sources import check_inputs, count_events, read_events, read_source, readable
-from recsys_spark.storage.runs import open_run, start_run
+from recsys_spark.sources import check_inputs, count_events
 from recsys_spark.tables import INTERACTIONS, ITEMS, USERS
-from recsys_spark.transforms.sampling import keep_users
 
 if TYPE_CHECKING:
     from recsys_spark.config import Settings
-    from recsys_spark.storage.run_storage import RunStorage
 
 LIST_MODELS: tuple[str, ...] = get_args(RecommendSettings.model_fields["model"].annotation)
 LOSSES: tuple[str, ...] = get_args(Loss)
 NDCG_AT, RECALL_AT = 10, 20
 _FIRST_OF_ITS_OWN, _LAST = "train", "recommend"
-_SUBMITTED = ("PYSPARK_GATEWAY_PORT", "PYSPARK_GATEWAY_SECRET")
 
 
 @dataclass(frozen=True)
@@ -78,12 +67,6 @@ class Comparison:
 
     sample: Sample
     models: list[Measured] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class _Failure:
-    message: str
-    exit_code: int
 
 
 def candidate_sections(settings: Settings, names: Sequence[str]) -> dict[str, Sections]:
@@ -147,12 +130,12 @@ def compare_models(
     with scratch_folder() as folder:
         shared = _shared_sections(settings, list(chosen.values()))
         sample: Sample = run_apart(_prepare, settings, shared, folder, users, run_date, before)
-        _say(console, f"{sample.users:,} users, {sample.items:,} items, {sample.interactions:,} interactions")
+        say(console, f"{sample.users:,} users, {sample.items:,} items, {sample.interactions:,} interactions")
         measured: list[Measured] = []
         for name, sections in chosen.items():
             if not names and sample.items > _most_items(settings, name):
                 continue
-            _say(console, f"{name}:")
+            say(console, f"{name}:")
             measured += _attempt(sample, name, sections, own)
     popular = next((each for each in measured if each.model == "popularity"), None)
     rest = [each for each in measured if each.model != "popularity"]
@@ -185,36 +168,6 @@ def _attempt(sample: Sample, name: str, sections: Sections, steps: tuple[Step, .
     return measured
 
 
-def run_apart(work: Callable[..., Any], *arguments: Any) -> Any:
-    """What the work gives, done in a process of its own, which ends with it.
-
-    Raises:
-        RecsysError: when the work fails, or its process is killed.
-    """
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        try:
-            outcome = pool.submit(_guarded, work, *arguments).result()
-        except BrokenProcessPool as error:
-            raise RecsysError("its process was killed; memory may have run out") from error
-    if isinstance(outcome, _Failure):
-        failure = RecsysError(outcome.message)
-        failure.exit_code = outcome.exit_code
-        raise failure
-    return outcome
-
-
-def _guarded(work: Callable[..., Any], *arguments: Any) -> Any:
-    for name in _SUBMITTED:  # or this process would work in the session of the one that started it
-        os.environ.pop(name, None)
-    try:
-        return work(*arguments)
-    except RecsysError as error:
-        return _Failure(str(error), error.exit_code)
-    except Exception as error:
-        traceback.print_exc()
-        return _Failure(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}", 1)
-
-
 def _prepare(
     settings: Settings,
     sections: Sections,
@@ -225,42 +178,20 @@ def _prepare(
 ) -> Sample:
     spark = open_session(settings)
     check_inputs(spark, settings)
-    sampled = with_changes(_sampled(spark, settings, users, folder), sections)
-    date = run_date or today(settings)
-    storage = start_run(spark, sampled.storage.root, date, sampled.digest(), sampled.seed, writers=WRITERS)
+    share = users / max(count_events(spark, settings)[0], 1)
+    sampled = with_changes(sample_settings(spark, settings, share, folder, (NDCG_AT, RECALL_AT)), sections)
+    storage = start_sample(spark, sampled, run_date)
     with scratch_folder() as storage.scratch:
-        seconds = {step.name: _run_step(step, storage, sampled) for step in steps}
+        seconds = {step.name: run_step(step, storage, sampled) for step in steps}
     users, items, interactions = (storage.count(table) for table in (USERS, ITEMS, INTERACTIONS))
     return Sample(sampled, storage.run.run_id, users, items, interactions, seconds)
 
 
-def _sampled(spark: SparkSession, settings: Settings, users: int, folder: Path) -> Settings:
-    """The settings on a temporary root, and on files of some users where there are more."""
-    changes: dict[str, dict[str, Any]] = {
-        "storage": {"root": str(folder / "root")},
-        "events": {"incremental": False},
-        "evaluate": {"ks": sorted({*settings.evaluate.ks, NDCG_AT, RECALL_AT})},
-    }
-    share = users / max(count_events(spark, settings)[0], 1)
-    if share < 1:
-        raw = {"events": (read_events(spark, settings.events), settings.events.columns.user)}
-        if settings.users is not None:
-            raw["users"] = read_source(spark, settings.users, "users"), settings.users.id
-        for section, (rows, column) in raw.items():
-            path = str(folder / section)
-            with readable(section):
-                keep_users(rows, column, share, settings.seed).write.parquet(path)
-            changes[section] = changes.get(section, {}) | {"path": path, "format": "parquet", "options": {}}
-    return with_changes(settings, changes)
-
-
 def _measure(sample: Sample, name: str, sections: Sections, steps: tuple[Step, ...]) -> list[Measured]:
     settings = with_changes(sample.settings, sections)
-    storage = open_run(open_session(settings), settings.storage.root, sample.run_id, writers=WRITERS)
-    for step in reversed(steps):
-        storage.reopen_step(step.name)
+    storage = reopen_sample(open_session(settings), settings, sample.run_id, steps)
     with scratch_folder() as storage.scratch, MemorySampler(bytes_of_this_process) as sampler:
-        seconds = {step.name: _run_step(step, storage, settings) for step in steps}
+        seconds = {step.name: run_step(step, storage, settings) for step in steps}
     metrics = storage.step_details("evaluate")["metrics"]
     learning = sum(took for step, took in seconds.items() if step not in ("evaluate", _LAST))
     measured = _measured(metrics, settings.recommend.model, name)
@@ -280,18 +211,3 @@ def _measured(metrics: list[dict[str, Any]], model: str, name: str) -> Measured:
     ndcg, recall = values["ndcg", NDCG_AT], values["recall", RECALL_AT]["value"]
     coverage = values["item_coverage", NDCG_AT]["value"]
     return Measured(name, ndcg["value"], recall, coverage, ndcg["users"])
-
-
-def _run_step(step: Step, storage: RunStorage, settings: Settings) -> float:
-    """Run it and record it; its seconds."""
-    console = Console(stderr=True, emoji=False)
-    with watch_step(step.name, storage.spark.sparkContext, console) as usage:
-        facts = step.run(storage, settings)
-    storage.finish_step(step.name, facts, seconds=usage.seconds, peak_memory_bytes=usage.peak_memory_bytes)
-    _say(console, f"  {step.name:<13} {usage.seconds:7.1f} s")
-    return usage.seconds
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, highlight=False, soft_wrap=True)
-    sys.stderr.flush()

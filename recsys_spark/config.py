@@ -48,6 +48,7 @@ from recsys_spark.sections import (
     SparkSettings,
     StorageSettings,
 )
+from recsys_spark.tune_sections import TuneSettings
 
 _PREFIX = "RECSYS_SPARK__"
 
@@ -81,6 +82,7 @@ class Settings(BaseSettings):
     evaluate: EvaluateSettings = EvaluateSettings()
     audit: AuditSettings = AuditSettings()
     plan: PlanSettings = PlanSettings()
+    tune: TuneSettings = TuneSettings()
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of everything random.")
 
     @classmethod
@@ -219,8 +221,9 @@ class Settings(BaseSettings):
             )
 
     def digest(self) -> str:
-        """SHA-256 of what the results depend on: all but where they and logs are written and the Spark session."""
-        content = self.model_dump(mode="json", exclude={"storage": True, "spark": True, "model": {"tensorboard"}})
+        """SHA-256 of what the results depend on: all but where they and logs are written, the Spark session, tuning."""
+        excluded: Any = {"storage": True, "spark": True, "tune": True, "model": {"tensorboard"}}
+        content = self.model_dump(mode="json", exclude=excluded)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -230,18 +233,21 @@ def load_settings(path: str | Path, overrides: Sequence[str] = ()) -> Settings:
     Raises:
         SettingsError: naming the file, the key, the value and what would be right.
     """
-    try:
-        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"settings file {str(path)!r} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"settings file {str(path)!r} is not valid TOML: {error}") from error
-    environment = _environment()
+    content, environment = _read(path), _environment()
     try:
         return Settings(**_override(_merged(content, environment), overrides))
     except ValidationError as error:
         above = (f", {_PREFIX}* variables" if environment else "") + (", --set" if overrides else "")
         raise SettingsError(f"{path}{above}: {_first_line(error)}") from error
+
+
+def file_content(path: str | Path, overrides: Sequence[str], sections: Mapping[str, Any]) -> dict[str, Any]:
+    """What the TOML file says, with `section.key=value` overrides and then the keys of some sections put on top.
+
+    Raises:
+        SettingsError: as `load_settings`.
+    """
+    return _merged(_override(_read(path), overrides), sections)
 
 
 def with_changes(settings: Settings, sections: Mapping[str, Mapping[str, Any]]) -> Settings:
@@ -254,6 +260,15 @@ def with_changes(settings: Settings, sections: Mapping[str, Mapping[str, Any]]) 
         return Settings(**_merged(settings.model_dump(), sections))
     except ValidationError as error:
         raise SettingsError(_first_line(error)) from error
+
+
+def _read(path: str | Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"settings file {str(path)!r} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"settings file {str(path)!r} is not valid TOML: {error}") from error
 
 
 def _environment() -> dict[str, Any]:

@@ -13,10 +13,11 @@ import pytest
 from pyspark.sql import SparkSession
 from rich.console import Console
 
-from recsys_spark.comparison import Comparison, Measured, Sample, candidate_sections, default_models, run_apart
+from recsys_spark.comparison import Comparison, Measured, Sample, candidate_sections, default_models
 from recsys_spark.config import Settings, with_changes
 from recsys_spark.errors import RecsysError, SettingsError
 from recsys_spark.report.compared import print_comparison
+from recsys_spark.sampled_runs import run_apart
 from tests.night.catalogue import FIRST_DAY, Workspace, checkerboard, user_id, write_csv, write_events
 
 

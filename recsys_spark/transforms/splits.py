@@ -41,6 +41,35 @@ def assign_splits(pairs: DataFrame, evaluate: EvaluateSettings, seed: int) -> Da
     return pairs.withColumn("split", split).select(*_COLUMNS)
 
 
+def hold_back_test(pairs: DataFrame, evaluate: EvaluateSettings, seed: int) -> DataFrame:
+    """Interactions for tuning: without their test pairs, and measured on those that validated.
+
+    What was held out to validate becomes `test`, and of what is left as much is held out anew to validate, by the same
+    rule with another seed.
+    """
+    measured = pairs.where(F.col("split") == "validation").withColumn("split", F.lit("test"))
+    rest = assign_splits(pairs.where(F.col("split") == "train").drop("split"), evaluate, seed + 1)
+    split = F.when(F.col("split") == "test", "validation").otherwise("train")
+    return rest.withColumn("split", split).unionByName(measured.select(*rest.columns))
+
+
+def take_splits(pairs: DataFrame, users: DataFrame, items: DataFrame, split_ids: DataFrame) -> DataFrame:
+    """Interactions with the splits of the same pairs elsewhere; a pair that is not there is left out.
+
+    Args:
+        pairs: the interactions.
+        users: their user index.
+        items: their item index.
+        split_ids: `user_id, item_id, split`.
+    """
+    positioned = (
+        split_ids.join(users.select("user_idx", "user_id"), on="user_id", how="inner")
+        .join(items.select("item_idx", "item_id"), on="item_id", how="inner")
+        .select("user_idx", "item_idx", "split")
+    )
+    return pairs.drop("split").join(positioned, on=["user_idx", "item_idx"], how="inner").select(*pairs.columns)
+
+
 def _split(is_test: Column, is_validation: Column) -> Column:
     return F.when(is_test, "test").when(is_validation, "validation").otherwise("train")
 

@@ -8,7 +8,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from recsys_spark.sections import EvaluateSettings
-from recsys_spark.transforms.splits import assign_splits
+from recsys_spark.transforms.splits import assign_splits, hold_back_test, take_splits
 
 Splits = dict[tuple[int, int], str]
 
@@ -182,3 +182,70 @@ def test_who_is_held_out_stays_so_when_pairs_are_added(spark: SparkSession) -> N
             pairs_frame(spark, [*rows, *((user, 10, None) for user in range(35))]), split=split, share=0.2
         )
         assert {pair: after[pair] for pair in before} == before
+
+
+SPLIT = "user_idx int, item_idx int, rating float, value double, event_count long, last_at timestamp, " + (
+    "last_at_by_type map<string,timestamp>, split string"
+)
+
+
+def split_rows(spark: SparkSession, rows: list[tuple[int, int, int, str]]) -> DataFrame:
+    """Rows of user, item, day, split."""
+    return spark.createDataFrame(
+        [(user, item, 0.5, 3.0, 1, at(day), {}, split) for user, item, day, split in rows], SPLIT
+    )
+
+
+def splits_in(pairs: DataFrame) -> dict[tuple[int, int], str]:
+    return {(row["user_idx"], row["item_idx"]): row["split"] for row in pairs.collect()}
+
+
+def test_tuning_is_measured_on_what_validated_and_knows_no_test_pair(spark: SparkSession) -> None:
+    rows = [
+        *[(0, item, item + 1, "train") for item in range(3)],
+        (0, 3, 4, "validation"),
+        (0, 4, 5, "test"),
+        (1, 0, 1, "train"),
+        (1, 1, 2, "validation"),
+        (1, 2, 3, "test"),
+        (2, 0, 1, "train"),
+        (2, 1, 2, "test"),
+        (3, 0, 1, "train"),
+    ]
+    held_back = hold_back_test(split_rows(spark, rows), EvaluateSettings(split="last"), seed=0)
+    assert splits_in(held_back) == {
+        (0, 0): "train",
+        (0, 1): "train",
+        (0, 2): "validation",
+        (0, 3): "test",
+        (1, 0): "train",
+        (1, 1): "test",
+        (2, 0): "train",
+        (3, 0): "train",
+    }
+    assert held_back.columns == split_rows(spark, rows).columns
+
+
+def test_a_random_share_validates_anew(spark: SparkSession) -> None:
+    evaluate = EvaluateSettings(split="random", share=0.2)
+    everything = split_rows(spark, [(user, item, 1, "") for user in range(20) for item in range(50)])
+    night = assign_splits(everything.drop("split"), evaluate, seed=5)
+    before, after = splits_in(night), splits_in(hold_back_test(night, evaluate, seed=5))
+    assert after.keys() == {pair for pair, split in before.items() if split != "test"}
+    assert {pair for pair, split in after.items() if split == "test"} == {
+        pair for pair, split in before.items() if split == "validation"
+    }
+    validating = sum(split == "validation" for split in after.values())
+    assert validating / sum(split == "train" for split in before.values()) == pytest.approx(0.2, abs=0.04)
+
+
+def test_a_sample_takes_the_splits_of_all(spark: SparkSession) -> None:
+    """Positions differ: u1 of all is the first of the sample."""
+    items = spark.createDataFrame([(item, f"i{item}") for item in range(3)], "item_idx int, item_id string")
+    sampled_users = spark.createDataFrame([(0, "u1")], "user_idx int, user_id string")
+    of_all = spark.createDataFrame(
+        [("u1", "i0", "test"), ("u1", "i1", "validation"), ("u0", "i1", "train")],
+        "user_id string, item_id string, split string",
+    )
+    pairs = split_rows(spark, [(0, 0, 1, "train"), (0, 1, 2, "train"), (0, 2, 3, "train")])
+    assert splits_in(take_splits(pairs, sampled_users, items, of_all)) == {(0, 0): "test", (0, 1): "validation"}
