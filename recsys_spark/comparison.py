@@ -11,22 +11,26 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from pyspark.sql import functions as F
 from rich.console import Console
 
 from recsys_spark.advising import Sections
 from recsys_spark.config import with_changes
 from recsys_spark.errors import RecsysError, SettingsError
 from recsys_spark.memory import MemorySampler, bytes_of_this_process
+from recsys_spark.metrics.confidence import Difference, GroupSums, paired_difference
+from recsys_spark.metrics.measure import read_sums
 from recsys_spark.model_sections import Loss
 from recsys_spark.night import Step, scratch_folder
 from recsys_spark.sampled_runs import reopen_sample, run_apart, run_step, sample_settings, say, start_sample
 from recsys_spark.sections import RecommendSettings
 from recsys_spark.session import open_session
 from recsys_spark.sources import check_inputs, count_events
-from recsys_spark.tables import INTERACTIONS, ITEMS, USERS
+from recsys_spark.tables import INTERACTIONS, ITEMS, METRIC_SUMS, USERS
 
 if TYPE_CHECKING:
     from recsys_spark.config import Settings
+    from recsys_spark.storage.run_storage import RunStorage
 
 LIST_MODELS: tuple[str, ...] = get_args(RecommendSettings.model_fields["model"].annotation)
 LOSSES: tuple[str, ...] = get_args(Loss)
@@ -48,7 +52,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class Measured:
-    """A model on the hold-out, and what it took; `problem`: why it could not be measured."""
+    """A model on the hold-out, and what it took; `problem`: why it could not be measured.
+
+    `sums` are those of its NDCG; `to_best`: how far it is ahead of the model with the best one, by a paired test.
+    """
 
     model: str
     ndcg: float | None = None
@@ -59,6 +66,8 @@ class Measured:
     scoring_s: float | None = None
     driver_mb: float | None = None
     problem: str | None = None
+    sums: GroupSums | None = field(default=None, repr=False, compare=False)
+    to_best: Difference | None = None
 
 
 @dataclass(frozen=True)
@@ -139,7 +148,19 @@ def compare_models(
             measured += _attempt(sample, name, sections, own)
     popular = next((each for each in measured if each.model == "popularity"), None)
     rest = [each for each in measured if each.model != "popularity"]
-    return Comparison(sample, rest + ([] if popular is None else [popular]))
+    return Comparison(sample, beside_best(rest + ([] if popular is None else [popular])))
+
+
+def beside_best(measured: Sequence[Measured]) -> list[Measured]:
+    """The models with how far each is ahead of the best of them, which is the first of equal ones."""
+    found = [each for each in measured if each.ndcg is not None and each.sums is not None]
+    best = max(found, key=lambda each: each.ndcg or 0.0, default=None)
+    return [
+        each
+        if best is None or best.sums is None or each is best or each.sums is None
+        else replace(each, to_best=paired_difference(each.sums, best.sums))
+        for each in measured
+    ]
 
 
 def _halves(steps: Sequence[Step]) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
@@ -194,14 +215,22 @@ def _measure(sample: Sample, name: str, sections: Sections, steps: tuple[Step, .
         seconds = {step.name: run_step(step, storage, settings) for step in steps}
     metrics = storage.step_details("evaluate")["metrics"]
     learning = sum(took for step, took in seconds.items() if step not in ("evaluate", _LAST))
-    measured = _measured(metrics, settings.recommend.model, name)
+    ours, popular = settings.recommend.model, "popularity"
+    sums = {model: _sums(storage, model) for model in (ours, popular)}
+    measured = _measured(metrics, ours, name)
     took = replace(
         measured,
         training_s=round(learning, 1),
         scoring_s=round(seconds[_LAST], 1),
         driver_mb=round(sampler.peak_bytes / 2**20),
+        sums=sums[ours],
     )
-    return [took, _measured(metrics, "popularity", "popularity")]
+    return [took, replace(_measured(metrics, popular, popular), sums=sums[popular])]
+
+
+def _sums(storage: RunStorage, model: str) -> GroupSums:
+    is_wanted = (F.col("model") == model) & (F.col("metric") == "ndcg") & (F.col("k") == NDCG_AT)
+    return read_sums(storage.read(METRIC_SUMS).where(is_wanted).collect())
 
 
 def _measured(metrics: list[dict[str, Any]], model: str, name: str) -> Measured:

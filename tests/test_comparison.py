@@ -9,13 +9,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 from rich.console import Console
 
-from recsys_spark.comparison import Comparison, Measured, Sample, candidate_sections, default_models
+from recsys_spark.comparison import Comparison, Measured, Sample, beside_best, candidate_sections, default_models
 from recsys_spark.config import Settings, with_changes
 from recsys_spark.errors import RecsysError, SettingsError
+from recsys_spark.metrics.confidence import GROUPS, Difference, GroupSums
 from recsys_spark.report.compared import print_comparison
 from recsys_spark.sampled_runs import run_apart
 from tests.night.catalogue import FIRST_DAY, Workspace, checkerboard, user_id, write_csv, write_events
@@ -93,6 +95,33 @@ def test_the_command_measures_what_a_night_does(workspace: Workspace) -> None:
         night = {(row["metric"], row["k"]): row["value"] for row in rows if row["model"] == name}
         measured = models[name]["ndcg"], models[name]["recall"], models[name]["item_coverage"]
         assert measured == pytest.approx((night["ndcg", 10], night["recall", 20], night["item_coverage", 10]))
+    (gain,) = [
+        each for each in workspace.facts("evaluate")["details"]["gains"] if (each["metric"], each["k"]) == ("ndcg", 10)
+    ]
+    assert ease["to_best"] is None
+    behind = models["popularity"]["to_best"]
+    assert (behind["mean"], behind["p_value"]) == pytest.approx((-gain["mean"], gain["p_value"]))
+    assert -gain["high"] <= behind["mean"] <= -gain["low"]
+
+
+def test_models_are_compared_with_the_best_user_by_user() -> None:
+    random = np.random.default_rng(3)
+    values = {"a": random.random(600), "b": random.random(600) + 0.2}
+    values["c"] = values["b"] - 0.001
+
+    def sums(name: str) -> GroupSums:
+        groups = np.arange(600)
+        return GroupSums(np.bincount(groups, values[name], GROUPS), np.bincount(groups, minlength=GROUPS))
+
+    models = [Measured(name, float(values[name].mean()), sums=sums(name)) for name in "abc"]
+    found = {each.model: each.to_best for each in beside_best([*models, Measured("d", problem="no")])}
+    assert found["b"] is None
+    assert found["d"] is None
+    assert found["a"] is not None
+    assert found["c"] is not None
+    assert found["a"].p_value < 0.001
+    assert found["a"].mean == pytest.approx((values["a"] - values["b"]).mean())
+    assert found["c"].p_value < 1e-9, "the same users"
 
 
 def refuse(exit_code: int) -> None:
@@ -126,8 +155,9 @@ def test_a_process_of_its_own_gives_what_it_makes() -> None:
 
 def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     sample = Sample(settings(), "run", 30, 16, 150, {"ingest": 1.0, "embed_content": 0.0, "neighbors": 2.34})
+    behind = Difference(-0.05, -0.06, -0.04, 0.0125)
     models = [
-        Measured("ease", 0.25, 0.5, 0.125, 28, 1.25, 0.5, 321.0),
+        Measured("ease", 0.25, 0.5, 0.125, 28, 1.25, 0.5, 321.0, to_best=behind),
         Measured("content", problem="no memory"),
         Measured("hybrid", 0.3, 0.5, 0.25, 28, 3.0, 0.7, 400.0),
         Measured("popularity", 0.1, 0.2, 0.0625, 28),
@@ -137,6 +167,7 @@ def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines[1] == ["hybrid", "0.3000", "0.5000", "0.2500", "3.0", "s", "0.7", "s", "400", "MB"]
     assert [line[0] for line in lines[1:5]] == ["hybrid", "ease", "popularity", "content"]
+    assert lines[2][4:8] == ["-0.0500,", "p", "=", ".013"]
     assert lines[3][4:] == ["-", "-", "-"]
     assert " ".join(lines[5]).endswith("beside what the models share: neighbors 2.3 s.")
 

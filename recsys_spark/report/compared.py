@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from rich.console import Console
@@ -13,8 +13,17 @@ from rich.text import Text
 
 from recsys_spark.comparison import NDCG_AT, RECALL_AT, Comparison, Measured
 from recsys_spark.errors import RecsysError
+from recsys_spark.report.summary import p_text
 
-_COLUMNS = (f"NDCG@{NDCG_AT}", f"Recall@{RECALL_AT}", f"item coverage@{NDCG_AT}", "training", "scoring", "driver")
+_COLUMNS = (
+    f"NDCG@{NDCG_AT}",
+    f"Recall@{RECALL_AT}",
+    f"item coverage@{NDCG_AT}",
+    "beside the best",
+    "training",
+    "scoring",
+    "driver",
+)
 
 
 def print_comparison(comparison: Comparison, console: Console, as_json: bool) -> None:
@@ -43,7 +52,13 @@ def _content(comparison: Comparison, measured: Sequence[Measured]) -> dict[str, 
     sample = comparison.sample
     counts = {"users": sample.users, "items": sample.items, "interactions": sample.interactions}
     shared = {step: round(seconds, 1) for step, seconds in sample.seconds.items()}
-    return {"sample": counts | {"shared_s": shared}, "models": [asdict(each) for each in measured]}
+    return {"sample": counts | {"shared_s": shared}, "models": [_model(each) for each in measured]}
+
+
+def _model(each: Measured) -> dict[str, Any]:
+    known = asdict(replace(each, sums=None, to_best=None))
+    del known["sums"]
+    return known | {"to_best": None if each.to_best is None else each.to_best._asdict()}
 
 
 def _grid(measured: Sequence[Measured]) -> Grid:
@@ -62,7 +77,11 @@ def _grid(measured: Sequence[Measured]) -> Grid:
 def _cells(each: Measured) -> list[str]:
     shares = [f"{value:.4f}" for value in (each.ndcg, each.recall, each.item_coverage) if value is not None]
     seconds = ["-" if value is None else f"{value:,.1f} s" for value in (each.training_s, each.scoring_s)]
-    return [*shares, *seconds, "-" if each.driver_mb is None else f"{each.driver_mb:,.0f} MB"]
+    return [*shares, _to_best(each), *seconds, "-" if each.driver_mb is None else f"{each.driver_mb:,.0f} MB"]
+
+
+def _to_best(each: Measured) -> str:
+    return "" if each.to_best is None else f"{each.to_best.mean:+.4f}, p {p_text(each.to_best.p_value)}"
 
 
 def _shared(seconds: dict[str, float]) -> str:
