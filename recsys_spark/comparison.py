@@ -230,7 +230,7 @@ def _measure(sample: Sample, name: str, sections: Sections, steps: tuple[Step, .
 
 def _sums(storage: RunStorage, model: str) -> GroupSums:
     is_wanted = (F.col("model") == model) & (F.col("metric") == "ndcg") & (F.col("k") == NDCG_AT)
-    return read_sums(storage.read(METRIC_SUMS).where(is_wanted).collect())
+    return read_sums([row.asDict() for row in storage.read(METRIC_SUMS).where(is_wanted).collect()])
 
 
 def _measured(metrics: list[dict[str, Any]], model: str, name: str) -> Measured:
