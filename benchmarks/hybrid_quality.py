@@ -174,6 +174,9 @@ NCF = QUEST | {
     "model": {"embedding_dim": 192, "unobserved_weight": 0.3, "l2": 0.007},  # benchmarks.tune_ncf
     "ease": {"l2": 1320.0},
     "ranker": {"enabled": False},
+    # Ten places among a hundred are some hundreds among all: weights are tuned for lists as long as that.
+    "recommend": {"model": "hybrid", "top_k": 200},
+    "hybrid": {"components": ["embedding", "neighbors", "ease", "graph_filter"], "candidates": 300},
 }
 GOWALLA = IMPLICIT | {
     "neighbors": NEAREST | {"k": 200},
