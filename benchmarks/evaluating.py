@@ -1,26 +1,24 @@
 """What it takes to measure lists beside making them: top 100 of 100,000 items for each user, 64 dimensions, two cores.
 
-`measuring`: all metrics of lists of 10, 20 and 100 that are stored, with their intervals, and the paired test against
-themselves. `scoring`: the same lists made and stored as recommendations. The goal is a tenth for a million users.
+`project_s`: all metrics of lists of 10, 20 and 100 that are stored, with their intervals, and the paired test against
+themselves; of `scoring`: the same lists made and stored as recommendations. The goal is a tenth for a million users.
 """
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import mkdtemp
 
 import numpy as np
 from pyspark.sql import SparkSession
 
 from benchmarks.harness import PROJECT, report, run_cases, take_turns
-from benchmarks.jobs import Floats, World, distribute, read_blocks, spark_session, world_folder
-from recsys_spark.blockwise.lists import measure_lists, recommend
+from benchmarks.jobs import World, distribute, read_blocks, spark_session, world_folder
+from benchmarks.scaling import score
+from recsys_spark.blockwise.lists import measure_lists
 from recsys_spark.blockwise.scorers import EmbeddingScorer
 from recsys_spark.metrics.measure import gains_over, measure
 from recsys_spark.metrics.spread import TrainingCounts
-from recsys_spark.storage.mapped import write_parts
 
 K, KS = 100, (10, 20, 100)
 ITEMS = 100_000
@@ -42,13 +40,6 @@ SMALL = [Case(100_000)]
 FULL = [Case(100_000), Case(1_000_000)]
 
 
-def score(spark: SparkSession, world: World, vectors: Floats, folder: Path) -> None:
-    items, ids = distribute(spark, world, vectors, folder)
-    output = Path(mkdtemp(dir=folder))
-    write_parts(recommend(read_blocks(spark, folder), EmbeddingScorer(items), ids, K), output)
-    shutil.rmtree(output)
-
-
 def evaluate(spark: SparkSession, stored: Path) -> None:
     lists = spark.read.parquet(str(stored))
     measured = measure(lists, "embedding", KS, TrainingCounts(np.ones(ITEMS, np.int64), 1))
@@ -64,7 +55,7 @@ def run(case: Case, rounds: int) -> None:
         measure_lists(read_blocks(spark, folder), EmbeddingScorer(items), K).write.parquet(str(stored))
         contenders = {
             PROJECT: lambda: evaluate(spark, stored),
-            "scoring": lambda: score(spark, world, vectors, folder),
+            "scoring": lambda: score(spark, world, vectors, folder, K),
         }
         seconds = take_turns(contenders, min(rounds, 3))
     report("evaluating", case.name, seconds, users=case.users, items=ITEMS, k=K)

@@ -64,10 +64,11 @@ def shuffled_bytes(spark: SparkSession) -> int:
     return sum(stages.apply(number).shuffleWriteBytes() for number in range(stages.size()))
 
 
-def score(spark: SparkSession, world: World, vectors: Floats, folder: Path) -> None:
+def score(spark: SparkSession, world: World, vectors: Floats, folder: Path, k: int = K) -> None:
+    """Make and store the lists of all users."""
     items, ids = distribute(spark, world, vectors, folder)
     output = Path(mkdtemp(dir=folder))
-    write_parts(recommend(read_blocks(spark, folder), EmbeddingScorer(items), ids, K), output)
+    write_parts(recommend(read_blocks(spark, folder), EmbeddingScorer(items), ids, k), output)
     shutil.rmtree(output)
 
 
