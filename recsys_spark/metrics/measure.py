@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _UNIT = 1e12  # values are added up as whole multiples of 1 / _UNIT
 _PARTS = "metric string, k int, place int, total bigint, users bigint"
 _LISTED = "listed"  # how often an item is listed; `place` is its position, and a group of users of other metrics
-_MOST_SPARSE = 4  # times as many items as places of the lists: beyond that, sorting takes less
+_MOST_SPARSE = 16  # times as many items as places of the lists: beyond that, counting them one by one takes less
 
 Metric = dict[str, Any]
 """A row of the table `metrics`."""
@@ -55,19 +55,22 @@ def measure(
 
     Ranking metrics are means over the users, those of `metrics.spread` of all lists together. With `vectors` of the
     items, (items, d), of length 1 or 0, there is the mean `intra_list_diversity@k` of the lists that have one. Memory
-    of the driver: 40 bytes a listed item and k, and 2 MB of sums; of a task 16 KB a metric and k beside its lists.
+    of the driver: 40 bytes a listed item and k, and 2 MB of sums; of a task 4 bytes x items x ks and 16 KB a metric
+    and k beside its lists.
     """
-    longest = max(ks)
+    longest, n_items = max(ks), len(trained.items)
 
     def add_up(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        sums = _Sums()
+        sums, listed = _Sums(), np.zeros((len(ks), n_items), np.int32)
         for batch in batches:
             if batch.num_rows:
                 lists, relevant = (_index_lists(batch.column(name)) for name in ("item_idxs", "relevant_idxs"))
                 recommended = _padded(lists, longest)
                 sums.add(batch.column("user_idx").to_numpy(), _values(recommended, relevant, list(ks), vectors))
-                yield _partial_counts(recommended, list(ks))
+                for counts, k in zip(listed, ks, strict=True):
+                    _count(recommended[:, :k], counts)
         yield sums.batch()
+        yield _listed_parts(listed, ks)
 
     parts = lists.select("user_idx", "item_idxs", "relevant_idxs").mapInArrow(add_up, _PARTS)
     added = _added(parts)
@@ -238,20 +241,20 @@ def _values(
     return {(metric, int(k)): values[name] for name, (metric, k) in names.items()}
 
 
-def _partial_counts(recommended: NDArray[np.int64], ks: list[int]) -> pa.RecordBatch:
-    """How often each item is among the first k of the lists."""
-    items, counts = zip(*(_counts_of(recommended[:, :k]) for k in ks), strict=True)
-    return _parts(_LISTED, ks, items, counts, [np.zeros(len(some), np.int64) for some in items])
-
-
-def _counts_of(items: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The different items, ascending, and how often each occurs; -1 is padding."""
+def _count(items: NDArray[np.int64], counts: NDArray[np.int32]) -> None:
+    """Add how often each item is among those; -1 is padding."""
     flat = items[items >= 0]
-    if int(flat.max(initial=0)) >= _MOST_SPARSE * max(flat.size, 1):
-        return np.unique(flat, return_counts=True)
-    counts = np.bincount(flat)
-    known = np.flatnonzero(counts)
-    return known, counts[known]
+    if flat.size >= counts.size / _MOST_SPARSE:
+        counts += np.bincount(flat, minlength=counts.size).astype(np.int32)
+    else:
+        np.add.at(counts, flat, np.int32(1))
+
+
+def _listed_parts(listed: NDArray[np.int32], ks: Sequence[int]) -> pa.RecordBatch:
+    """How often each item is among the first k of the lists of a task, `listed` (ks, items)."""
+    items = [np.flatnonzero(counts) for counts in listed]
+    totals = [counts[some] for counts, some in zip(listed, items, strict=True)]
+    return _parts(_LISTED, ks, items, totals, [np.zeros(len(some), np.int64) for some in items])
 
 
 def _index_lists(column: pa.ListArray) -> IndexLists:
