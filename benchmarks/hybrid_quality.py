@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -233,10 +233,11 @@ def lists_of_components(night: Night, k: int) -> Iterator[tuple[str, pa.Table]]:
     """
     storage, settings = night.storage, night.settings
     folder, names = storage.fetch(ITEMS, storage.scratch), settings.components
+    blocks, scorer = hybrid_scorer(storage, settings, "model")
     for number, name in enumerate(("hybrid", *names, *(["ranker"] if settings.ranker.enabled else []))):
         alone = SegmentWeights((), (tuple(float(each == name) for each in names),))
-        blocks, scorer = hybrid_scorer(storage, settings, "model", alone if name in names else None)
-        chosen = with_network(storage, settings, "model", scorer) if name == "ranker" else scorer
+        chosen = replace(scorer, weights=alone) if name in names else scorer
+        chosen = with_network(storage, settings, "model", scorer) if name == "ranker" else chosen
         item_ids = distribute_ids(storage.spark, folder, "item", storage.scratch / f"ids-{number}")
         yield name, recommend(blocks, chosen, item_ids, k).frame().toArrow()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,6 +35,7 @@ def _learn(storage: RunStorage, settings: Settings, fit: FitName, model: ItemMod
     arrays = fit_item_weights(read_pairs(storage, SEEN[fit]), settings, model)
     save_arrays(folder, arrays)
     storage.upload(folder, f"{fit}-{model}")
+    shutil.rmtree(folder)  # gigabytes, which the steps to come need on this disk
     return len(arrays["weights"])
 
 

@@ -76,9 +76,18 @@ def popularity_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> Popu
 def distribute_folder(storage: RunStorage, source: Path, scratch: Path) -> dict[str, MappedArray]:
     """Hand the arrays of a folder to the executors, by name."""
     scratch.mkdir(exist_ok=True)
-    # Copies, because what is handed out gets a name of its own, and the folder may be the run's.
-    copies = [Path(shutil.copy(path, scratch)) for path in sorted(source.glob("*.npy"))]
-    return {path.stem: distribute_array(storage.spark, path) for path in copies}
+    # Names of their own, because what is handed out gets one, and the folder may be the run's.
+    named = [_linked(path, scratch / path.name) for path in sorted(source.glob("*.npy"))]
+    return {path.stem: distribute_array(storage.spark, path) for path in named}
+
+
+def _linked(source: Path, target: Path) -> Path:
+    """The file under another name, without a copy where both are on one disk: nobody writes into either."""
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        shutil.copy(source, target)
+    return target
 
 
 def search_neighbors(storage: RunStorage, settings: Settings, hold_out: bool) -> BlockMap:
