@@ -267,11 +267,13 @@ def beside_peers(dataset: str, values: NDArray[np.float64]) -> dict[str, Any]:
     if not peers:
         return {}
     best = max(peers, key=lambda name: float(np.nanmean(peers[name])))
-    sums = [sums_of(each.astype(np.float64)) for each in (values, peers[best])]
-    found = paired_difference(*sums)._asdict()
-    return {"best_peer": best, "peer_mean": round(float(np.nanmean(peers[best])), 4)} | {
-        name: float(f"{value:.4g}") for name, value in found.items()
-    }
+    return {"best_peer": best, "peer_mean": round(float(np.nanmean(peers[best])), 4)} | ahead_of(values, peers[best])
+
+
+def ahead_of(values: NDArray[np.floating], others: NDArray[np.floating]) -> dict[str, float]:
+    """How far values of users are ahead of others of the same users: mean, 95 % interval, p value."""
+    sums = [sums_of(each.astype(np.float64)) for each in (values, others)]
+    return {name: float(f"{value:.4g}") for name, value in paired_difference(*sums)._asdict().items()}
 
 
 def sums_of(values: NDArray[np.float64]) -> GroupSums:
@@ -313,6 +315,9 @@ def run(case: Run) -> None:
         "night_s": seconds,
         "weights": facts["weights"],
         "validation": {name: facts[name] for name in ("ndcgs", "blend_ndcg", "gain", "gain_standard_error")},
+        "ahead_of": {
+            name: ahead_of(found["hybrid"][first], each[first]) for name, each in found.items() if name != "hybrid"
+        },
         "beside_peers": beside_peers(case.dataset, found["hybrid"][first]),
     }
     if "ranker" in metrics:
