@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table as Grid
 
 from recsys_spark.report.lists import read_lists
-from recsys_spark.tables import INTERACTIONS, ITEMS, RECOMMENDATIONS, TABLES, USERS
+from recsys_spark.tables import BY_SCORE, INTERACTIONS, ITEMS, RECOMMENDATIONS, TABLES, USERS
 
 if TYPE_CHECKING:
     from recsys_spark.storage.run_storage import RunStorage
@@ -51,7 +51,7 @@ def _facts(steps: dict[str, dict[str, Any]]) -> Iterator[tuple[str, str]]:
     if "ranker" in steps.get("blend", {}):
         yield "Ranking", _ranking(steps["blend"]["ranker"])
     yield "Hold-out", _holdout(evaluate["metrics"])
-    if gain := _gain(evaluate):
+    if gain := gain_line(evaluate):
         yield "Ahead", gain
     if errors := _errors(evaluate["metrics"]):
         yield "Predicted", errors
@@ -69,7 +69,8 @@ def backtest_line(backtest: dict[str, Any]) -> str:
         f"for {backtest['users']:,} users with new items"
     )
     if backtest["users_without_list"]:
-        text += f", {backtest['users_without_list']:,} new users had no list"
+        count = backtest["users_without_list"]
+        text += f", {count:,} new user{'s' * (count != 1)} had no list"
     if "ndcg_before" in backtest:
         text += f"; {ndcg - backtest['ndcg_before']:+.4f} since {backtest['measured_before']}"
     return text
@@ -138,9 +139,10 @@ def _holdout(metrics: list[dict[str, Any]]) -> str:
     )
 
 
-def _gain(evaluate: dict[str, Any]) -> str | None:
+def gain_line(evaluate: dict[str, Any]) -> str | None:
     """How sure it is that the lists are better than what is popular."""
-    gains = {each["k"]: each for each in evaluate["gains"] if each["metric"] == "ndcg" and "_" not in each["model"]}
+    shown = [each for each in evaluate["gains"] if each["metric"] == "ndcg" and not each["model"].endswith(BY_SCORE)]
+    gains = {each["k"]: each for each in shown}
     if not gains:
         return None
     k = max((k for k in gains if k <= 10), default=min(gains))
