@@ -124,7 +124,7 @@ def test_the_night_prints_it_and_the_manifest_keeps_it(nights: TwoNights) -> Non
     assert (found["k"], found["ndcg"], found["popularity_ndcg"]) == (3, ours, popular)
     assert (
         f"the lists of {FIRST_DAY} had NDCG@3 {ours:.4f} (popularity {popular:.4f}) for {found['users']} users with "
-        "new items, 1 new users had no list"
+        "new items, 1 new user had no list"
     ) in nights.printed_second
     assert nights.workspace.manifest(nights.second)["steps"]["backtest"]["details"] == found
 
