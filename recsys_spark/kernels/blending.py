@@ -76,7 +76,8 @@ def add_standardised(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Add scores (q, c) to the columns `places`, (c,), of totals (q, n), less their mean, deviating by `weights`, (q,).
 
-    Nothing is added where all scores of a row are the same. Gives the means and 1 over the deviations, (q,).
+    A place of -1 is none, and counts in the mean and deviation. Nothing is added where all scores of a row are the
+    same. Gives the means and 1 over the deviations, (q,).
     """
     means, inverses = np.zeros(len(scores)), np.zeros(len(scores))
     arrays = kernel_input(places, np.int32), kernel_input(weights, np.float64)
@@ -111,4 +112,5 @@ def _add_standardised(
             continue
         scale = weights[row] / deviation
         for place in range(count):
-            totals[row, places[place]] += np.float32((scores[row, place] - mean) * scale)
+            if places[place] >= 0:
+                totals[row, places[place]] += np.float32((scores[row, place] - mean) * scale)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_spark.kernels.boosts import boosted
 from recsys_spark.kernels.jit import Real, compiled
 from recsys_spark.kernels.simd import MASK_BITS, above, dot, keep_larger, lowest_bit, prefetch
 from recsys_spark.kernels.topk import is_worse, kth_largest, offer, ordered_bits, sort_heap
@@ -27,13 +28,14 @@ LAST_ITEM = 0xFFFFFFFF
 class Vectors(NamedTuple):
     """Query vectors (q, d) and item vectors (n, d), float32, and which items those are, (n,).
 
-    `additions` to the products are (q, n) float32, or (0, 0) for none.
+    `additions` to the products are (q, n) float32, or (0, 0) for none; `factors` of the scores (n,), or (0,).
     """
 
     queries: NDArray[np.float32]
     items: NDArray[np.float32]
     item_idx: NDArray[np.int32]
     additions: NDArray[np.float32]
+    factors: NDArray[np.float32]
 
 
 class Leaders(NamedTuple):
@@ -90,12 +92,16 @@ def guessed_rank(k: int, n_seen: int, n_items: int) -> int:
 
 
 @compiled
-def guess_limits(leaders: Leaders, scores: NDArray[np.float32], rank: int) -> None:
-    """Set limits that at least `rank` of each query's first scores, (q, n), reach: the rank-th of the group maxima."""
+def guess_limits(leaders: Leaders, scores: NDArray[np.float32], queries: NDArray[np.intp], rank: int) -> None:
+    """Set limits that at least `rank` of the first scores, (q, n), of some queries, (q,), reach.
+
+    That is the rank-th of the maxima of groups.
+    """
     size, scores_of_all, largest = scores.shape[1], scores.ravel(), np.empty(MASK_BITS, np.float32)
-    for query in range(scores.shape[0]):
+    for line in range(queries.size):
+        query = queries[line]
         largest[:] = -np.inf
-        for start in range(query * size, (query + 1) * size - MASK_BITS + 1, MASK_BITS):
+        for start in range(line * size, (line + 1) * size - MASK_BITS + 1, MASK_BITS):
             keep_larger(largest, 0, scores_of_all, start)
         guess = np.nextafter(kth_largest(largest, rank, GUESS_TOLERANCE), np.float32(-np.inf))
         leaders.limits[query], leaders.guesses[query] = guess, guess
@@ -147,9 +153,11 @@ def _above(scores: NDArray[np.float32], start: int, stop: int, limit: np.float32
 
 
 @compiled
-def defined_score(query: NDArray[np.float32], item: NDArray[np.float32], addition: Real = 0.0) -> np.float32:
-    """Score of an item: the dot product in the float64 order of `simd.dot`, and an addition, rounded to float32."""
-    return np.float32(dot(query, item) + addition) + np.float32(0.0)  # one zero, not two
+def defined_score(
+    query: NDArray[np.float32], item: NDArray[np.float32], addition: Real = 0.0, factor: Real = 1.0
+) -> np.float32:
+    """Score of an item: the dot product in the float64 order of `simd.dot`, and an addition, boosted, as float32."""
+    return np.float32(boosted(dot(query, item) + addition, factor)) + np.float32(0.0)  # one zero, not two
 
 
 @compiled
@@ -206,7 +214,8 @@ def _score_as_defined(leaders: Leaders, query: int, vectors: Vectors) -> None:
         if slot + AHEAD < count:
             prefetch(vectors.items[rows[slot + AHEAD]])
         addition = np.float64(vectors.additions[query, rows[slot]]) if vectors.additions.size else 0.0
-        scores[slot] = defined_score(vectors.queries[query], vectors.items[rows[slot]], addition)
+        factor = np.float64(vectors.factors[rows[slot]]) if vectors.factors.size else 1.0
+        scores[slot] = defined_score(vectors.queries[query], vectors.items[rows[slot]], addition, factor)
 
 
 @compiled

@@ -5,7 +5,8 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from recsys_spark.kernels.csr import CsrRows, IndexLists, require_valid_columns
+from recsys_spark.kernels.boosts import boosted
+from recsys_spark.kernels.csr import CsrRows, IndexLists, allowed_rows, require_valid_columns
 from recsys_spark.kernels.jit import compiled, kernel_input
 from recsys_spark.kernels.simd import MASK_BITS, above, aligned, lowest_bit
 from recsys_spark.kernels.topk import TopK, empty_top_k, kth_largest, offer, require_k, sort_heap
@@ -27,7 +28,7 @@ class Votes(NamedTuple):
     """Work space of the items of a shard: sums of votes and of weights, and the items that got any.
 
     `seen_by` and `excluded_by` hold the last query for which an item got a vote or was excluded; `scores` are those of
-    `items`, padded to whole 64s.
+    `items`, padded to whole 64s. `factors` of scores are (n,), or (0,) for none; items whose factor is 0 have none.
     """
 
     sums: NDArray[np.float64]
@@ -36,6 +37,7 @@ class Votes(NamedTuple):
     excluded_by: NDArray[np.int32]
     items: NDArray[np.int32]
     scores: NDArray[np.float32]
+    factors: NDArray[np.float32]
 
 
 def score_from_neighbors(
@@ -47,19 +49,21 @@ def score_from_neighbors(
     mode: NeighborMode,
     shrinkage: float = 0.0,
     first_item: int = 0,
+    factors: NDArray[np.float32] | None = None,
 ) -> TopK:
     """Find the k best items among those that at least one neighbor has, ties by the smaller item.
 
-    The score of item i is sum_v s_v r_vi over the query's neighbors v that have i, as "sum"; as "mean" it is
-    divided by sum_v s_v over the same neighbors + `shrinkage` (a user-based k-nearest-neighbors predictor:
-    Herlocker et al., SIGIR 1999, without their centering). A mean whose divisor is 0 is 0.
-    `neighbors` lists for each query positions in `neighbor_rows`, -1 being padding; `similarities` has one
-    value a listed neighbor. `excluded` lists the items a query never gets, in any order. Column j of
-    `neighbor_rows` is item `first_item + j`. Sums are float64 in the order of the neighbors, scores are
-    rounded to float32 before they are compared, and fewer than k items are padded with -1 and -inf.
+    The score of item i is sum_v s_v r_vi over the query's neighbors v that have i, as "sum"; as "mean" it is divided by
+    sum_v s_v over the same neighbors + `shrinkage` (a user-based k-nearest-neighbors predictor: Herlocker et al., SIGIR
+    1999, without their centering). A mean whose divisor is 0 is 0. `neighbors` lists for each query positions in
+    `neighbor_rows`, -1 being padding; `similarities` has one value a listed neighbor. `excluded` lists the items a
+    query never gets, in any order; `Exclusions` may list those that it gets instead. Column j of `neighbor_rows` is
+    item `first_item + j`. `factors`, (columns,) float32, multiply the scores of items, or divide those below 0; what
+    has a factor of 0 is never listed. Sums are float64 in the order of the neighbors, scores are rounded to float32
+    before they are compared, and fewer than k items are padded with -1 and -inf.
     Raises ValueError for k < 1, an unknown mode, shapes that do not match, a neighbor that is no row, a row
     with columns that are not ascending within range, a negative shrinkage, a similarity that is not finite
-    (or, for "mean", negative), or a score that is not a finite float32.
+    (or, for "mean", negative), a factor that is negative or not finite, or a score that is not a finite float32.
     """
     require_k(k)
     require_valid_columns(neighbor_rows, "neighbor")
@@ -70,7 +74,8 @@ def score_from_neighbors(
         _ragged(neighbors, similarities, np.int64),
         kernel_input(excluded.indptr, np.int64),
         kernel_input(excluded.indices, np.int64),
-        _no_votes(neighbor_rows.n_columns),
+        allowed_rows(excluded),
+        _no_votes(neighbor_rows.n_columns, _valid_factors(factors, neighbor_rows.n_columns)),
         mode == "mean",
         float(shrinkage),
         first_item,
@@ -94,7 +99,7 @@ def sum_votes(neighbor_rows: CsrRows, neighbors: IndexLists, similarities: NDArr
     _sum_votes(
         _ragged(neighbor_rows, neighbor_rows.values, np.int32),
         _ragged(neighbors, similarities, np.int64),
-        _no_votes(neighbor_rows.n_columns),
+        _no_votes(neighbor_rows.n_columns, _valid_factors(None, neighbor_rows.n_columns)),
         scores,
     )
     if not np.isfinite(scores).all():
@@ -146,7 +151,15 @@ def _require_valid(
             raise ValueError(f"query row {query} has {complaint}")
 
 
-def _no_votes(n_items: int) -> Votes:
+def _valid_factors(factors: NDArray[np.float32] | None, n_items: int) -> NDArray[np.float32]:
+    if factors is None:
+        return kernel_input(np.empty(0, np.float32), np.float32)
+    if factors.shape != (n_items,) or not (np.isfinite(factors) & (factors >= 0)).all():
+        raise ValueError(f"factors must be finite and at least 0, of shape ({n_items},), got {factors.shape}")
+    return kernel_input(factors, np.float32)
+
+
+def _no_votes(n_items: int, factors: NDArray[np.float32]) -> Votes:
     return Votes(
         np.empty(n_items),
         np.empty(n_items),
@@ -154,6 +167,7 @@ def _no_votes(n_items: int) -> Votes:
         np.full(n_items, -1, np.int32),
         np.empty(n_items, np.int32),
         aligned((-(-n_items // MASK_BITS) * MASK_BITS,)),
+        factors,
     )
 
 
@@ -163,6 +177,7 @@ def _score(
     neighbors: Ragged,
     excluded_indptr: NDArray[np.int64],
     excluded: NDArray[np.int64],
+    are_allowed: NDArray[np.bool_],
     votes: Votes,
     is_mean: bool,
     shrinkage: float,
@@ -172,12 +187,15 @@ def _score(
 ) -> int:
     excluded_by = votes.excluded_by
     for query in range(best_items.shape[0]):
+        if are_allowed[query] and excluded_indptr[query] == excluded_indptr[query + 1]:
+            continue
         for entry in range(excluded_indptr[query], excluded_indptr[query + 1]):
             if 0 <= excluded[entry] - first_item < excluded_by.size:
                 excluded_by[excluded[entry] - first_item] = query
         n_items = _collect_votes(neighbor_rows, neighbors, query, votes, is_mean)
         divisor = shrinkage if is_mean else -1.0
-        size = _rank_votes(votes, query, n_items, divisor, first_item, best_scores[query], best_items[query])
+        best = best_scores[query], best_items[query]
+        size = _rank_votes(votes, query, are_allowed[query], n_items, divisor, first_item, *best)
         if size < 0:
             return query
         sort_heap(best_scores[query], best_items[query], size)
@@ -211,6 +229,7 @@ def _collect_votes(neighbor_rows: Ragged, neighbors: Ragged, query: int, votes: 
 def _rank_votes(
     votes: Votes,
     query: int,
+    is_allowed: bool,
     n_items: int,
     shrinkage: float,
     first_item: int,
@@ -221,7 +240,7 @@ def _rank_votes(
 
     A negative shrinkage stands for "sum".
     """
-    n_scored = _score_items(votes, query, n_items, shrinkage)
+    n_scored = _score_items(votes, query, is_allowed, n_items, shrinkage)
     if n_scored < 0:
         return -1
     scores, padded, size = votes.scores, -(-n_items // MASK_BITS) * MASK_BITS, 0
@@ -239,19 +258,25 @@ def _rank_votes(
 
 
 @compiled
-def _score_items(votes: Votes, query: int, n_items: int, shrinkage: float) -> int:
-    """Fill the scores, -inf for excluded items; give the number of the others, or -1 as above."""
+def _score_items(votes: Votes, query: int, is_allowed: bool, n_items: int, shrinkage: float) -> int:
+    """Fill the scores, -inf for excluded items; give the number of the others, or -1 as above.
+
+    What is marked by the query is excluded, or `is_allowed` and all else is excluded.
+    """
     sums, weights, excluded_by, items, scores = votes.sums, votes.weights, votes.excluded_by, votes.items, votes.scores
+    factors, has_factors = votes.factors, votes.factors.size > 0
     n_scored = 0
     for place in range(n_items):
         item = items[place]
-        if excluded_by[item] == query:
+        if (excluded_by[item] == query) != is_allowed or (has_factors and factors[item] == 0.0):
             scores[place] = -np.inf
             continue
         score = sums[item]
         if shrinkage >= 0.0:
             weight = weights[item] + shrinkage
             score = score / weight if weight > 0.0 else 0.0
+        if has_factors:
+            score = boosted(score, factors[item])
         if not abs(score) <= FLOAT32_MAX:
             return -1
         scores[place] = score

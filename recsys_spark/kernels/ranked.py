@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_spark.kernels.csr import IndexLists
+from recsys_spark.kernels.csr import IndexLists, allowed_rows
 from recsys_spark.kernels.jit import Whole, compiled, kernel_input
 from recsys_spark.kernels.topk import TopK, empty_top_k
 
@@ -16,8 +16,9 @@ def put_first(
     """The first items of each query's ranked list that it does not exclude, and after them the others of `rest`.
 
     `ranked` lists items best first, each once, with `scores` beside them; query q has list `chosen[q]`, or none for -1
-    and gets `rest` as it is. `excluded` are its items ascending. `rest` (q, k) holds the k best of what it could get
-    beside; its scores must be below those of the list. Work of a query: k, and as many items as it excludes.
+    and gets `rest` as it is. `excluded` are its items ascending, or as `Exclusions` those that it gets. `rest` (q, k)
+    holds the k best of what it could get beside; its scores must be below those of the list. Work of a query: k, and as
+    many items as it excludes.
     Raises ValueError for shapes that do not match, or a list that there is not.
     """
     _require_valid(ranked, scores, chosen, excluded, rest)
@@ -30,6 +31,7 @@ def put_first(
         kernel_input(chosen, np.int32),
         kernel_input(excluded.indptr, np.int64),
         kernel_input(excluded.indices, np.int32),
+        allowed_rows(excluded),
         kernel_input(rest.indices, np.int64),
         kernel_input(rest.scores, np.float32),
         best.indices,
@@ -58,6 +60,7 @@ def _put_first(
     chosen: NDArray[np.int32],
     excluded_starts: NDArray[np.int64],
     excluded: NDArray[np.int32],
+    are_allowed: NDArray[np.bool_],
     rest_items: NDArray[np.int64],
     rest_scores: NDArray[np.float32],
     best_items: NDArray[np.int64],
@@ -67,25 +70,27 @@ def _put_first(
         ranked = chosen[query]
         own = slice(starts[ranked], starts[ranked + 1]) if ranked >= 0 else slice(0, 0)
         known = excluded[excluded_starts[query] : excluded_starts[query + 1]]
-        found = _take(items[own], scores[own], known, best_items[query], best_scores[query], 0)
+        is_allowed = are_allowed[query]
+        found = _take(items[own], scores[own], known, is_allowed, best_items[query], best_scores[query], 0)
         taken = np.sort(best_items[query, :found])
-        _take(rest_items[query], rest_scores[query], taken, best_items[query], best_scores[query], found)
+        _take(rest_items[query], rest_scores[query], taken, False, best_items[query], best_scores[query], found)
 
 
 @compiled
 def _take(
     items: NDArray[Any],
     scores: NDArray[np.float32],
-    skipped: NDArray[Any],
+    listed: NDArray[Any],
+    is_allowed: bool,
     best_items: NDArray[np.int64],
     best_scores: NDArray[np.float32],
     found: int,
 ) -> int:
-    """Append items that are not padding and not among the skipped, ascending, until the list is full; its new size."""
+    """Append items that are not padding, and among the listed, ascending, or not, until it is full; its new size."""
     for place in range(items.size):
         if found == best_items.size:
             break
-        if items[place] >= 0 and not _holds(skipped, items[place]):
+        if items[place] >= 0 and _holds(listed, items[place]) == is_allowed:
             best_items[found], best_scores[found] = items[place], scores[place]
             found += 1
     return found

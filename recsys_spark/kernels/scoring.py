@@ -10,8 +10,9 @@ import numpy as np
 import scipy.linalg.cython_blas  # noqa: F401 - compiled products call it: loaded here, limits on threads reach it
 from numpy.typing import NDArray
 
+from recsys_spark.kernels.boosts import Factors, boosted, factors_of
 from recsys_spark.kernels.bounds import ItemBounds, bounds_of_any_order, score_bound, vector_norms
-from recsys_spark.kernels.csr import IndexLists
+from recsys_spark.kernels.csr import IndexLists, allowed_rows
 from recsys_spark.kernels.jit import compiled, kernel_input
 from recsys_spark.kernels.leaders import (
     Leaders,
@@ -36,7 +37,8 @@ FLOAT32_MAX = float(np.finfo(np.float32).max)
 class Queries(NamedTuple):
     """Query vectors (q, d); their norms, the slacks and floors of their scores, where their exclusions lie, (q,).
 
-    `additions` to their products are (q, n), or (q, 0) for none.
+    `additions` to their products are (q, n), or (q, 0) for none. Where `are_allowed`, (q,), what lies there is not
+    excluded, and all else is.
     """
 
     vectors: NDArray[np.float32]
@@ -46,6 +48,7 @@ class Queries(NamedTuple):
     floors: NDArray[np.float32]
     starts: NDArray[np.int64]
     ends: NDArray[np.int64]
+    are_allowed: NDArray[np.bool_]
 
     def at(self, rows: slice | NDArray[np.intp]) -> "Queries":
         """Some of them."""
@@ -53,13 +56,14 @@ class Queries(NamedTuple):
 
 
 class Catalogue(NamedTuple):
-    """Item vectors (n, d), their bounds, their items (n,), the first's place, and the places that queries exclude."""
+    """Item vectors (n, d), their bounds, items (n,) and factors, the first's place, the places that queries exclude."""
 
     vectors: NDArray[np.float32]
     bounds: ItemBounds
     items: NDArray[np.int32]
     first_place: int
     excluded: NDArray[np.int32]
+    factors: Factors
 
 
 class Room(NamedTuple):
@@ -80,16 +84,18 @@ def score_top_k(
     bounds: ItemBounds | None = None,
     floors: NDArray[np.float32] | None = None,
     additions: NDArray[np.float32] | None = None,
+    factors: NDArray[np.float32] | None = None,
 ) -> TopK:
     """Find the k items with the largest dot products with each query, ties by the smaller item.
 
     `query_vectors` (q, d) and `item_vectors` (n, d), which may be memory-mapped, are float32. Vector j is of item
     `item_idx[j]`, which is its place, `first_place + j`, when left out. `excluded` lists for each query, ascending, the
-    places it never gets, wherever they lie. `bounds` are those of the item vectors, for callers with many blocks of
-    queries, and those that can end the search early. Nothing below `floors`, (q,), is wanted: lists may end there.
-    `additions`, (q, n) float32, are added to the products; bounds know nothing of them and go unused.
-    Scores are float64 sums in the order of `simd.dot`, rounded to float32, whatever the block or shard; fewer
-    than k items are padded with -1 and -inf.
+    places it never gets, wherever they lie; `Exclusions` may list those that it gets instead. `bounds` are those of the
+    item vectors, for callers with many blocks of queries, and those that can end the search early. Nothing below
+    `floors`, (q,), is wanted: lists may end there. `additions`, (q, n) float32, are added to the products; bounds know
+    nothing of them and go unused. `factors`, (n,) float32 above 0, multiply the scores of items, or divide those below
+    0: `boosts.boosted`. Scores are float64 sums in the order of `simd.dot`, rounded to float32, whatever the block or
+    shard; fewer than k items are padded with -1 and -inf.
     Raises ValueError for k < 1, shapes or dtypes that do not match, an exclusion list that is not ascending,
     a vector that is not finite, or a query whose scores could overflow float32.
     """
@@ -99,11 +105,12 @@ def score_top_k(
     _require_ascending(indptr, indices)
     vectors = kernel_input(query_vectors, np.float32)
     added = _added(additions, len(vectors), len(item_vectors))
-    catalogue = _catalogue(item_vectors, bounds if additions is None else None, item_idx, first_place, indices)
+    by = factors_of(factors, len(item_vectors))
+    catalogue = _catalogue(item_vectors, bounds if additions is None else None, item_idx, first_place, indices, by)
     slacks = _slacks(vectors, catalogue, added, is_in_order=item_idx is None)
     norms = vector_norms(vectors, catalogue.bounds.lowest.shape[1])
     wanted = np.full(len(vectors), -np.inf, np.float32) if floors is None else floors
-    queries = Queries(vectors, added, norms, slacks, wanted, indptr[:-1], indptr[1:])
+    queries = Queries(vectors, added, norms, slacks, wanted, indptr[:-1], indptr[1:], allowed_rows(excluded))
     best = empty_top_k(len(vectors), k, -np.inf, np.float32)
     kept = min(k, max(len(item_vectors), 1))
     n_rows = min(TILE_QUERIES, len(vectors))
@@ -135,6 +142,7 @@ def _catalogue(
     item_idx: NDArray[np.int32] | None,
     first_place: int,
     excluded: NDArray[np.int32],
+    factors: Factors,
 ) -> Catalogue:
     vectors = kernel_input(item_vectors, np.float32)
     items = np.arange(first_place, first_place + len(vectors), dtype=np.int32) if item_idx is None else item_idx
@@ -142,7 +150,7 @@ def _catalogue(
         raise ValueError(f"{len(vectors)} item vectors but item_idx has shape {items.shape}")
     known = bounds_of_any_order(vectors) if bounds is None else bounds
     read_only = ItemBounds(*(kernel_input(array, array.dtype) for array in known))
-    return Catalogue(vectors, read_only, kernel_input(items, np.int32), first_place, excluded)
+    return Catalogue(vectors, read_only, kernel_input(items, np.int32), first_place, excluded, factors)
 
 
 def _added(additions: NDArray[np.float32] | None, n_queries: int, n_items: int) -> NDArray[np.float32]:
@@ -172,8 +180,9 @@ def _slacks(
 
     In any order of addition a float32 product of d terms is off by at most d u m, u = 2^-24, with m the sum of
     their magnitudes (Higham 2002, section 3.1), and the defined score by u m; both for the k-th and for the
-    candidate. An addition counts as one more term. 2^-149 a term covers products below the normal range. A single
-    product is rounded but once: where items ascend, one that equals the k-th comes too late.
+    candidate. An addition counts as one more term, a factor, which multiplies all that, as two. 2^-149 a term covers
+    products below the normal range. A single product is rounded but once: where items ascend, one that equals the k-th
+    comes too late.
     """
     _require_finite(catalogue.bounds.widths, catalogue.vectors, "the vector of item", catalogue.items)
     magnitudes = _magnitudes(queries, catalogue.bounds.widths)
@@ -182,13 +191,16 @@ def _slacks(
         largest = np.maximum(additions.max(axis=1), -additions.min(axis=1)).astype(np.float64)
         _require_finite(largest, additions, "what is added to query row", np.arange(len(queries)))
         magnitudes += largest
+    has_factors = bool(catalogue.factors.ups.size)
+    magnitudes *= catalogue.factors.most
     if (magnitudes > FLOAT32_MAX).any():
         row = int(np.argmax(magnitudes > FLOAT32_MAX))
         raise ValueError(f"scores of query row {row} could reach {magnitudes[row]:g} and overflow float32")
-    dims = queries.shape[1] + bool(additions.size)
+    dims = queries.shape[1] + bool(additions.size) + 2 * has_factors
     if dims == 1 and is_in_order:
         return np.zeros(magnitudes.size)
-    slacks: NDArray[np.float64] = 2.0**-23 * (1.01 * dims + 4) * magnitudes + 2.0**-148 * (dims + 2)
+    tiniest = 2.0**-148 * (dims + 2) * catalogue.factors.most
+    slacks: NDArray[np.float64] = 2.0**-23 * (1.01 * dims + 4) * magnitudes + tiniest
     return slacks
 
 
@@ -236,7 +248,7 @@ def _search(
         tile = queries.at(rows)
         leaders = no_leaders(room.leaders, tile.slacks, tile.floors)
         _lead(leaders, tile, catalogue, k, rank, room.searching, room.products[: len(tile.slacks) * TILE_ITEMS])
-        vectors = Vectors(tile.vectors, catalogue.vectors, catalogue.items, tile.additions)
+        vectors = Vectors(tile.vectors, catalogue.vectors, catalogue.items, tile.additions, catalogue.factors.ups)
         report_best(leaders, vectors, k, best.scores[rows, :k], best.indices[rows, :k], is_certain[rows])
     return np.flatnonzero(~is_certain)
 
@@ -253,10 +265,11 @@ def _lead(
 ) -> None:
     """Walk the items, tile by tile, with the queries that an item ahead could still reach."""
     items, cursors = catalogue.vectors, queries.starts.copy()
-    vectors = Vectors(queries.vectors, items, catalogue.items, queries.additions)
-    rows, tile_items, n_gathered = np.arange(cursors.size), buffer.size // cursors.size, 0
+    factors = catalogue.factors
+    vectors = Vectors(queries.vectors, items, catalogue.items, queries.additions, factors.ups)
+    rows, tile_items, n_gathered = _rows_that_get_any(queries), buffer.size // cursors.size, 0
     for start in range(0, items.shape[0], tile_items):
-        rows = rows[: _keep_searching(rows, leaders, queries, catalogue.bounds, start)]
+        rows = rows[: _keep_searching(rows, leaders, queries, catalogue.bounds, factors.largest, start)]
         if rows.size == 0:
             return
         if rows.size != n_gathered:
@@ -268,14 +281,28 @@ def _lead(
         np.dot(searching[: rows.size], tile.T, products)
         if queries.additions.size > 0:
             _add(products, rows, queries.additions, start)
-        _mask(products, rows, catalogue.first_place + start, catalogue.excluded, cursors, queries.ends)
+        if factors.ups.size > 0:
+            _boost(products, factors, start)
+        _mask(products, rows, catalogue.first_place + start, catalogue.excluded, cursors, queries)
         if start == 0 and rank > 0:
-            guess_limits(leaders, products, rank)
+            guess_limits(leaders, products, rows, rank)
         admit(leaders, products, rows, start, k, vectors)
 
 
 @compiled
-def _keep_searching(rows: NDArray[np.intp], leaders: Leaders, queries: Queries, bounds: ItemBounds, start: int) -> int:
+def _rows_that_get_any(queries: Queries) -> NDArray[np.intp]:
+    """The queries that do not exclude everything."""
+    rows, count = np.arange(queries.starts.size), 0
+    for row in range(rows.size):
+        rows[count] = row
+        count += not queries.are_allowed[row] or queries.starts[row] < queries.ends[row]
+    return rows[:count]
+
+
+@compiled
+def _keep_searching(
+    rows: NDArray[np.intp], leaders: Leaders, queries: Queries, bounds: ItemBounds, largest_factor: float, start: int
+) -> int:
     """Move the queries that an item from `start` on could reach to the front; give their number."""
     if bounds.norms[0] == np.inf:
         return rows.size
@@ -284,7 +311,7 @@ def _keep_searching(rows: NDArray[np.intp], leaders: Leaders, queries: Queries, 
         row = rows[place]
         rows[kept] = row
         bound = score_bound(queries.vectors[row], queries.norms[row], bounds, start)
-        kept += not bound <= leaders.limits[row]
+        kept += not boosted(bound, largest_factor) <= leaders.limits[row]
     return kept
 
 
@@ -297,21 +324,38 @@ def _add(scores: NDArray[np.float32], rows: NDArray[np.intp], additions: NDArray
 
 
 @compiled
+def _boost(scores: NDArray[np.float32], factors: Factors, first: int) -> None:
+    """Multiply the scores of items from `first` on by what is theirs."""
+    ups, downs = factors.ups, factors.downs
+    for place in range(scores.shape[0]):
+        for item in range(scores.shape[1]):
+            score = scores[place, item]
+            scores[place, item] = score * (ups[first + item] if score > 0 else downs[first + item])
+
+
+@compiled
 def _mask(
     scores: NDArray[np.float32],
     rows: NDArray[np.intp],
     first_place: int,
     excluded: NDArray[np.int32],
     cursors: NDArray[np.int64],
-    ends: NDArray[np.int64],
+    queries: Queries,
 ) -> None:
     """Set the scores of excluded places to -inf; `cursors` say how far each query's list has been walked."""
     end_place = first_place + scores.shape[1]
     for place in range(rows.size):
         row = rows[place]
-        cursor, end = cursors[row], ends[row]
+        cursor, end, first_hidden = cursors[row], queries.ends[row], 0
         while cursor < end and excluded[cursor] < end_place:
-            if excluded[cursor] >= first_place:
-                scores[place, excluded[cursor] - first_place] = -np.inf
+            column = excluded[cursor] - first_place
+            if column >= 0:
+                if queries.are_allowed[row]:
+                    scores[place, first_hidden:column] = -np.inf
+                    first_hidden = column + 1
+                else:
+                    scores[place, column] = -np.inf
             cursor += 1
+        if queries.are_allowed[row]:
+            scores[place, first_hidden:] = -np.inf
         cursors[row] = cursor
