@@ -17,6 +17,7 @@ from jobs import (
     neighbors,
     publish,
     recommend,
+    rules,
     similar,
     train,
 )
@@ -29,6 +30,7 @@ STEPS: tuple[Step, ...] = (
     Step("interactions", interactions.run, "events -> one rating a pair, hold-out set aside"),
     Step("backtest", backtest.run, "lists of the run before x what is new -> how they did"),
     Step("matrix", matrix.run, "interactions -> sparse user-item matrix in blocks"),
+    Step("rules", rules.run, "what may be listed, for whom, and how long the lists are"),
     Step("embed_content", embed_content.run, "attributes of items -> content embeddings, on the driver"),
     Step("neighbors", neighbors.run, "blocks -> nearest users by Euclidean distance"),
     Step("train", train.run, "interactions -> embeddings, on the driver"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from recsys_spark.audit import Facts
+from recsys_spark.audit import Facts, count_lists
 from recsys_spark.blockwise.diversity import DiverseScorer
 from recsys_spark.blockwise.items import distribute_ids
 from recsys_spark.blockwise.lists import recommend
@@ -12,6 +12,7 @@ from recsys_spark.config import Settings
 from recsys_spark.diversity import load_diversity
 from recsys_spark.list_scorers import list_scorer
 from recsys_spark.reasons import load_reasons
+from recsys_spark.rules import list_rules, write_requested
 from recsys_spark.storage.run_storage import RunStorage
 from recsys_spark.tables import ITEMS, RECOMMENDATIONS
 
@@ -23,10 +24,10 @@ def run(storage: RunStorage, settings: Settings) -> Facts:
     if (diversity := load_diversity(storage, settings, "model")) is not None:
         scorer = DiverseScorer(scorer, diversity)
     item_ids = distribute_ids(storage.spark, storage.fetch(ITEMS, storage.scratch), "item", storage.scratch / "ids")
-    lists = recommend(blocks, scorer, item_ids, settings.recommend.top_k, settings.recommend.exclude_seen, reasons)
+    chosen, rules = settings.recommend, list_rules(storage, settings)
+    lists = recommend(blocks, scorer, item_ids, chosen.top_k, chosen.exclude_seen, reasons, rules)
     count = storage.write_mapped(RECOMMENDATIONS, lists)
-    tiers = storage.read(RECOMMENDATIONS).groupBy("tier").count().collect()
-    return {"users": count, "tiers": {row["tier"]: row["count"] for row in tiers}}
+    return {"users": count, **count_lists(storage.read(RECOMMENDATIONS)), **write_requested(storage, settings)}
 
 
 if __name__ == "__main__":

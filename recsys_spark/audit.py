@@ -138,6 +138,19 @@ def audit_lists(
     )
 
 
+def count_lists(lists: DataFrame) -> Facts:
+    """Lists by tier, those that are shorter than they were to be, and why, by how many items of all such lists."""
+    tiers = lists.groupBy("tier").count().collect()
+    short = lists.where(F.col("left_out").isNotNull())
+    each = short.select(F.explode("left_out").alias("reason", "items"))
+    reasons = each.groupBy("reason").agg(F.sum("items").alias("n"))
+    return {
+        "tiers": {row["tier"]: row["count"] for row in tiers},
+        "short_lists": short.count(),
+        "left_out": {row["reason"]: row["n"] for row in reasons.orderBy("reason").collect()},
+    }
+
+
 def require_passed(checks: tuple[Check, ...], folder: str) -> None:
     """Refuse to publish when a check failed.
 

@@ -33,6 +33,7 @@ from recsys_spark.diversity_sections import DiversitySettings
 from recsys_spark.errors import SettingsError
 from recsys_spark.model_sections import ModelSettings, NeighborhoodSettings
 from recsys_spark.reason_sections import ReasonSettings
+from recsys_spark.rule_sections import RuleSettings
 from recsys_spark.sections import (
     AuditSettings,
     EntitySettings,
@@ -70,6 +71,7 @@ class Settings(BaseSettings):
     model: ModelSettings = ModelSettings()
     content: ContentSettings = ContentSettings()
     recommend: RecommendSettings = RecommendSettings()
+    rules: RuleSettings = RuleSettings()
     hybrid: HybridSettings = HybridSettings()
     session: SessionSettings = SessionSettings()
     ranker: RankerSettings = RankerSettings()
@@ -108,6 +110,8 @@ class Settings(BaseSettings):
             raise ValueError("feedback.event_weights needs events.columns.event_type")
         if columns.timestamp is None:
             self._check_without_time()
+        if self.rules.seen_days:
+            self._check_seen_days()
         if self.recommend.model == "neighbors" and not self.neighbors.enabled:
             raise ValueError("recommend.model = 'neighbors' needs neighbors.enabled = true")
         if self.model.architecture == "neumf" and (
@@ -138,9 +142,16 @@ class Settings(BaseSettings):
         ):
             if unknown := sorted(set(wanted) - known):
                 raise ValueError(f"{name} {unknown} are not among items.attributes, {sorted(known)}")
-        segment, known = self.popularity.segment, set(self.users.attributes) if self.users is not None else set()
-        if segment is not None and segment not in known:
-            raise ValueError(f"popularity.segment {segment!r} is not among users.attributes, {sorted(known)}")
+        for setting, attribute in self.rules.item_attributes.items():
+            if attribute not in known:
+                raise ValueError(f"rules.{setting} {attribute!r} is not among items.attributes, {sorted(known)}")
+        known = set(self.users.attributes) if self.users is not None else set()
+        for setting, wanted in (
+            ("popularity.segment", self.popularity.segment),
+            ("rules.list_length", self.rules.list_length),
+        ):
+            if wanted is not None and wanted not in known:
+                raise ValueError(f"{setting} {wanted!r} is not among users.attributes, {sorted(known)}")
 
     def _check_candidates(self) -> None:
         most, top_k = self.diversity.candidates, self.recommend.top_k
@@ -215,10 +226,21 @@ class Settings(BaseSettings):
         for name in ("feedback", "content", "popularity"):
             if getattr(self, name).half_life_days is not None:
                 raise ValueError(f"{name}.half_life_days needs events.columns.timestamp")
+        if self.rules.active_days is not None:
+            raise ValueError("rules.active_days needs events.columns.timestamp")
         if self.feedback.duplicate_policy == "last":
             raise ValueError(
                 "feedback.duplicates = 'last' needs events.columns.timestamp; name it or set 'max', 'sum' or 'mean'"
             )
+
+    def _check_seen_days(self) -> None:
+        if self.events.columns.event_type is None or self.events.columns.timestamp is None:
+            raise ValueError("rules.seen_days needs events.columns.event_type and events.columns.timestamp")
+        if not self.recommend.exclude_seen:
+            raise ValueError("rules.seen_days needs recommend.exclude_seen = true")
+        weights = self.feedback.event_weights
+        if weights and (unknown := sorted(set(self.rules.seen_days) - set(weights))):
+            raise ValueError(f"rules.seen_days {unknown} are not among feedback.event_weights, {sorted(weights)}")
 
     def digest(self) -> str:
         """SHA-256 of what the results depend on: all but where they and logs are written, the Spark session, tuning."""

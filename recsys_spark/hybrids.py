@@ -38,14 +38,15 @@ from recsys_spark.scoring import (
     EMBEDDINGS,
     NEIGHBORS,
     Fit,
-    blocks_of,
     distribute_folder,
     distribute_item_weights,
+    item_factors,
     learned_similarity,
     load_content,
     load_model,
     popularity_scorer,
     row_ranges,
+    scored_blocks,
     shard_bytes,
 )
 from recsys_spark.tables import BLEND_CANDIDATES, INTERACTIONS, USER_BLOCKS, Table
@@ -105,11 +106,12 @@ def hybrid_scorer(
     assert parts.is_known is not None  # noqa: S101 - there is at least one component
     vectors = np.hstack(parts.columns or [np.zeros((len(parts.is_known), 1), np.float32)])
     scratch = storage.scratch / f"{fit}-hybrid-items"
-    items = distribute_items(storage.spark, vectors, parts.is_known, scratch, shard_bytes(settings))
+    factors, most = item_factors(storage, settings, fit), shard_bytes(settings)
+    items = distribute_items(storage.spark, vectors, parts.is_known, scratch, most, factors=factors)
     fallback = popularity_scorer(storage, settings, fit)
     chosen = learned_weights(storage) if weights is None else weights
     scorer = HybridScorer(items, tuple(parts.components), chosen, fit == "selection", fallback)
-    return blocks_of(storage, *_tables(settings, fit)), scorer
+    return scored_blocks(storage, settings, fit, *_tables(settings, fit)), scorer
 
 
 def ranked_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[Blocks, Scorer]:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
-from pyspark.sql import DataFrame
+from numpy.typing import NDArray
 
+from recsys_spark.blockwise.files import MappedArray, distribute_array, save_arrays
 from recsys_spark.blockwise.plan import Blocks
 from recsys_spark.blockwise.scorers import Scorer
 from recsys_spark.blockwise.segments import SegmentScorer
 from recsys_spark.hybrids import ranked_scorer
+from recsys_spark.kernels.boosts import boost
 from recsys_spark.scoring import (
     Fit,
     content_scorer,
     distribute_folder,
     embedding_scorer,
+    item_factors,
     item_weight_scorer,
-    known_items,
     neighbor_scorer,
     popularity_scorer,
 )
@@ -48,15 +49,6 @@ def baseline_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> Scorer
     return _by_segment(storage, settings, fit, popularity_scorer(storage, settings, fit))
 
 
-def candidate_items(storage: RunStorage, settings: Settings) -> DataFrame:
-    """The items that lists can hold, as `item_idx`: those that the chosen model scores, or any of its components."""
-    is_known = np.any(
-        [known_items(storage, name) for name in settings.components or (settings.recommend.model,)], axis=0
-    )
-    positions = pd.DataFrame({"item_idx": np.flatnonzero(is_known).astype(np.int32)})
-    return storage.spark.createDataFrame(positions, "item_idx int")
-
-
 def _by_segment(storage: RunStorage, settings: Settings, fit: Fit, scorer: Scorer) -> Scorer:
     """The scorer, with the lists of users' segments in the place of those of all users, if there are segments."""
     if settings.popularity.segment is None:
@@ -64,4 +56,25 @@ def _by_segment(storage: RunStorage, settings: Settings, fit: Fit, scorer: Score
     source, scratch = storage.download(f"{fit}-segments", storage.scratch), storage.scratch / f"{fit}-segments"
     if np.load(source / "indptr.npy", allow_pickle=False).size == 1:  # no segment has enough users
         return scorer
-    return SegmentScorer(scorer, **distribute_folder(storage, source, scratch))
+    factors = item_factors(storage, settings, fit)
+    if factors is None:
+        return _with_segments(scorer, distribute_folder(storage, source, scratch), 1.0)
+    arrays = {path.stem: np.load(path, mmap_mode="r", allow_pickle=False) for path in source.glob("*.npy")}
+    paths = save_arrays(scratch, {**arrays, **_ruled(arrays, factors)})
+    shared = {name: distribute_array(storage.spark, path) for name, path in paths.items()}
+    return _with_segments(scorer, shared, max(1.0, float(factors.max())))
+
+
+def _with_segments(scorer: Scorer, arrays: dict[str, MappedArray], most: float) -> SegmentScorer:
+    return SegmentScorer(scorer, arrays["segments"], arrays["indptr"], arrays["items"], arrays["scores"], most)
+
+
+def _ruled(arrays: dict[str, NDArray[Any]], factors: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+    """The rankings of segments with what may be listed, by scores times its factor; equal ones by the smaller item."""
+    items, indptr = arrays["items"], arrays["indptr"]
+    kept = np.flatnonzero(factors[items])
+    segments = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))[kept]
+    scores = boost(arrays["scores"][kept], factors[items[kept]])
+    order = np.lexsort((items[kept], -scores, segments))
+    starts = np.searchsorted(segments, np.arange(len(indptr))).astype(np.int64)
+    return {"indptr": starts, "items": items[kept][order], "scores": scores[order]}

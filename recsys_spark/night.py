@@ -40,6 +40,8 @@ WRITERS = {
     "backtest": "backtest",
     "trend": "backtest",
     "user_blocks": "matrix",
+    "item_rules": "rules",
+    "user_rules": "rules",
     "content_terms": "embed_content",
     "item_content": "embed_content",
     "content": "embed_content",
@@ -64,6 +66,7 @@ WRITERS = {
     "metrics": "evaluate",
     "metric_sums": "evaluate",
     "recommendations": "recommend",
+    "requested_users": "recommend",
     "similar_users": "similar",
     "similar_items": "similar",
 }

@@ -35,7 +35,7 @@ from recsys_spark.blockwise.scorers import ContentScorer, EmbeddingScorer, ItemW
 from recsys_spark.blockwise.segments import SegmentScorer
 from recsys_spark.blockwise.tastes import Tastes
 from recsys_spark.kernels.least_squares import WholeDataLoss, fixed_side
-from recsys_spark.scoring import load_model
+from recsys_spark.scoring import load_model, shared_factors
 from recsys_spark.tables import USERS
 
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ def load_reasons(storage: RunStorage, settings: Settings, scorer: Scorer) -> Lis
         folder = storage.fetch(USERS, storage.scratch)
         users = distribute_ids(storage.spark, folder, "user", storage.scratch / "reasons")
     kinds, models = (_share_strings(storage, *each) for each in (("kinds", KINDS), ("models", named_models(explainer))))
-    return ListReasons(explainer, kinds, models, settings.uses_neighbors, users)
+    factors = shared_factors(storage, settings, "model")
+    return ListReasons(explainer, kinds, models, settings.uses_neighbors, users, factors)
 
 
 def _explainer(storage: RunStorage, settings: Settings, scorer: Scorer) -> Explainer:

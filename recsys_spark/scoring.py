@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
 from recsys_spark.blockwise.blocks import array_of, read_blocks
-from recsys_spark.blockwise.files import MappedArray, distribute_array
+from recsys_spark.blockwise.files import MappedArray, distribute_array, save_array
 from recsys_spark.blockwise.items import distribute_ids, distribute_items
 from recsys_spark.blockwise.learned import LearnedSimilarity, distribute_similarity
 from recsys_spark.blockwise.neighbors import find_neighbors, neighbor_count
@@ -37,12 +39,14 @@ from recsys_spark.model_sections import Loss
 from recsys_spark.models.embeddings import Embeddings
 from recsys_spark.models.export import load_embeddings, read_manifest
 from recsys_spark.tables import (
+    ITEM_RULES,
     ITEMS,
     NEIGHBOR_BLOCKS,
     SELECTION_EMBEDDINGS,
     SELECTION_NEIGHBOR_BLOCKS,
     USER_BLOCKS,
     USER_EMBEDDINGS,
+    USER_RULES,
     USERS,
     Table,
 )
@@ -67,10 +71,34 @@ NEIGHBORS: dict[Fit, Table] = {"model": NEIGHBOR_BLOCKS, "selection": SELECTION_
 
 def popularity_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> PopularityScorer:
     """The same most popular items for everybody."""
-    popularity = load_model(storage, fit).popularity
-    folder = storage.scratch / f"{fit}-popularity"
-    items = distribute_items(storage.spark, popularity[:, None], popularity > 0, folder, shard_bytes(settings))
-    return PopularityScorer(items)
+    popularity, most = load_model(storage, fit).popularity, shard_bytes(settings)
+    folder, factors = storage.scratch / f"{fit}-popularity", item_factors(storage, settings, fit)
+    is_known = popularity > 0
+    return PopularityScorer(
+        distribute_items(storage.spark, popularity[:, None], is_known, folder, most, factors=factors)
+    )
+
+
+def item_factors(storage: RunStorage, settings: Settings, fit: Fit) -> NDArray[np.float32] | None:
+    """What `[rules]` multiply the scores of items by, (items,), 0 for what is never listed; None where nothing changes.
+
+    Rules are for the lists: what a fit is measured by, and blended with, it is without them.
+    """
+    if fit == "selection" or not settings.rules.is_on:
+        return None
+    table = ds.dataset(storage.fetch(ITEM_RULES, storage.scratch), format="parquet").to_table().sort_by("item_idx")
+    is_listed = pc.equal(table.column("verdict"), "listed").to_numpy(zero_copy_only=False)
+    factors: NDArray[np.float32] = np.where(is_listed, table.column("factor").to_numpy(), np.float32(0))
+    return None if (factors == 1).all() else factors
+
+
+def shared_factors(storage: RunStorage, settings: Settings, fit: Fit) -> MappedArray | None:
+    """The same, handed to the executors."""
+    factors = item_factors(storage, settings, fit)
+    if factors is None:
+        return None
+    path = storage.scratch / f"{fit}-item-factors.npy"
+    return distribute_array(storage.spark, save_array(path, factors))
 
 
 def distribute_folder(storage: RunStorage, source: Path, scratch: Path) -> dict[str, MappedArray]:
@@ -108,6 +136,12 @@ def blocks_of(storage: RunStorage, *tables: Table) -> Blocks:
     return MovedBlocks(tuple(storage.read(table) for table in tables))
 
 
+def scored_blocks(storage: RunStorage, settings: Settings, fit: Fit, *tables: Table) -> Blocks:
+    """Block tables of the users to score, for lists with what rules say of them."""
+    ruled = (USER_RULES,) if fit == "model" and settings.rules.is_on else ()
+    return blocks_of(storage, *tables, *ruled)
+
+
 def _row_source(storage: RunStorage, hold_out: bool) -> RowSource:
     folder = storage.fetch(USER_BLOCKS, storage.scratch)
     return RowSource(folder, storage.count(USERS), storage.count(ITEMS), hold_out)
@@ -117,13 +151,13 @@ def published_items(storage: RunStorage, settings: Settings) -> tuple[ItemVector
     """The items of a stored model, distributed, its hidden layer, and the loss it was trained with."""
     folder = storage.download("model", storage.scratch)
     model = load_embeddings(folder)
-    return _distribute_model(storage, settings, "model", model), model.hidden, read_manifest(folder)["loss"]
+    return _distribute_model(storage, settings, "model", model, None), model.hidden, read_manifest(folder)["loss"]
 
 
 def scored_items(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[ItemVectors, HiddenLayer | None]:
     """The items of a fit of this run, distributed, and its hidden layer."""
-    model = load_model(storage, fit)
-    return _distribute_model(storage, settings, fit, model), model.hidden
+    model, factors = load_model(storage, fit), item_factors(storage, settings, fit)
+    return _distribute_model(storage, settings, fit, model, factors), model.hidden
 
 
 def embedded_users(storage: RunStorage, settings: Settings) -> EmbeddedEntities:
@@ -173,10 +207,12 @@ def load_model(storage: RunStorage, fit: Fit) -> Embeddings:
     return load_embeddings(storage.download(fit, storage.scratch))
 
 
-def _distribute_model(storage: RunStorage, settings: Settings, fit: Fit, model: Embeddings) -> ItemVectors:
+def _distribute_model(
+    storage: RunStorage, settings: Settings, fit: Fit, model: Embeddings, factors: NDArray[np.float32] | None
+) -> ItemVectors:
     folder = storage.scratch / f"{fit}-items"
     vectors, most = model.item_matrix(), shard_bytes(settings)
-    return distribute_items(storage.spark, vectors, model.is_scored_item, folder, most, COLUMNS_APART)
+    return distribute_items(storage.spark, vectors, model.is_scored_item, folder, most, COLUMNS_APART, factors)
 
 
 def shard_bytes(settings: Settings) -> int:
@@ -187,7 +223,7 @@ def shard_bytes(settings: Settings) -> int:
 def embedding_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[Blocks, Scorer]:
     """By the embedding model."""
     items, _ = scored_items(storage, settings, fit)
-    return blocks_of(storage, USER_BLOCKS, EMBEDDINGS[fit]), EmbeddingScorer(items)
+    return scored_blocks(storage, settings, fit, USER_BLOCKS, EMBEDDINGS[fit]), EmbeddingScorer(items)
 
 
 def neighbor_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[Blocks, Scorer]:
@@ -195,8 +231,9 @@ def neighbor_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[
     source, ranges = row_ranges(storage, settings, fit)
     fallback, mode = popularity_scorer(storage, settings, fit), neighbor_mode(settings)
     learned = learned_similarity(storage, settings, fit, source)
-    scorer = NeighborScorer(ranges, fit == "selection", fallback, mode, settings.recommend.shrinkage, learned)
-    return blocks_of(storage, USER_BLOCKS, NEIGHBORS[fit]), scorer
+    factors, shrinkage = shared_factors(storage, settings, fit), settings.recommend.shrinkage
+    scorer = NeighborScorer(ranges, fit == "selection", fallback, mode, shrinkage, learned, factors)
+    return scored_blocks(storage, settings, fit, USER_BLOCKS, NEIGHBORS[fit]), scorer
 
 
 def row_ranges(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[RowSource, tuple[ItemRange, ...]]:
@@ -224,16 +261,18 @@ def content_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[B
     is_described = np.asarray(vectors.any(axis=1))
     popularity = load_model(storage, fit).popularity
     columns = item_columns(vectors, np.zeros(len(vectors), np.float32), popularity, is_described)
-    items = distribute_items(storage.spark, columns, is_described, scratch, shard_bytes(settings), COLUMNS_APART)
+    factors, most = item_factors(storage, settings, fit), shard_bytes(settings)
+    items = distribute_items(storage.spark, columns, is_described, scratch, most, COLUMNS_APART, factors)
     tastes = distribute_tastes(storage.spark, vectors, settings.content.half_life_days, fit == "selection", scratch)
-    return blocks_of(storage, USER_BLOCKS), ContentScorer(items, tastes)
+    return scored_blocks(storage, settings, fit, USER_BLOCKS), ContentScorer(items, tastes)
 
 
 def item_weight_scorer(storage: RunStorage, settings: Settings, fit: Fit) -> tuple[Blocks, Scorer]:
     """By a linear model of items by items."""
     tier, fallback = settings.recommend.model, popularity_scorer(storage, settings, fit)
-    weights = distribute_item_weights(storage, fit, tier)
-    return blocks_of(storage, USER_BLOCKS), ItemWeightScorer(tier, weights, fit == "selection", fallback)
+    weights, factors = distribute_item_weights(storage, fit, tier), shared_factors(storage, settings, fit)
+    scorer = ItemWeightScorer(tier, weights, fit == "selection", fallback, factors)
+    return scored_blocks(storage, settings, fit, USER_BLOCKS), scorer
 
 
 def distribute_item_weights(storage: RunStorage, fit: Fit, model: str) -> ItemWeights:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException, PySparkException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 
@@ -67,6 +67,21 @@ def read_entities(spark: SparkSession, settings: Settings) -> dict[str, DataFram
     return described
 
 
+def read_rules(spark: SparkSession, settings: Settings) -> dict[str, DataFrame]:
+    """The tables of the rules that settings name, by name, with `user_id`, `item_id` and `factor` as each has them."""
+    found = {}
+    for name, (source, columns) in settings.rules.sources.items():
+        raw = read_source(spark, source, f"rules.{name}")
+        _require_columns(raw, {column: getattr(source, column) for column in columns}, f"rules.{name}")
+        found[name] = raw.select(*[_ruling(getattr(source, column), column) for column in columns])
+    return found
+
+
+def _ruling(column: str, role: str) -> Column:
+    kind, name = ("double", "factor") if role == "factor" else ("string", f"{role}_id")
+    return named(column).try_cast(kind).alias(name)
+
+
 def check_inputs(spark: SparkSession, settings: Settings) -> None:
     """Look at every input without reading its rows.
 
@@ -76,6 +91,7 @@ def check_inputs(spark: SparkSession, settings: Settings) -> None:
     now = datetime.datetime.now(datetime.UTC)
     check_events(read_events(spark, settings.events), settings.events, settings.feedback, now.date(), now)
     read_entities(spark, settings)
+    read_rules(spark, settings)
 
 
 def count_events(spark: SparkSession, settings: Settings) -> tuple[int, int, int]:

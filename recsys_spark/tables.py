@@ -139,6 +139,54 @@ USER_BLOCKS = Table(
     group_rows=1,
 )
 
+ITEM_RULES = Table(
+    "item_rules",
+    "What `[rules]` say of each item.",
+    (
+        Column("item_idx", INTEGER, "Position of the item."),
+        Column(
+            "verdict", STRING, "`listed`: it may be; `denied`: by table or category; `unavailable`: by time or stock."
+        ),
+        Column("factor", FLOAT, "What its scores are multiplied by, or divided by where they are below 0."),
+    ),
+    key=("item_idx",),
+)
+
+USER_RULES = Table(
+    "user_rules",
+    "What `[rules]` say of each user, in blocks that match `user_blocks`.",
+    (
+        Column("block_id", INTEGER, "Position of the block."),
+        Column("list_lengths", BINARY, "int32, a user: most items of the list, -1 for no row."),
+        Column("has_candidates", BINARY, "uint8, a user: 1 for who gets given candidates only."),
+        Column("hidden_indptr", BINARY, "int64, users + 1: where each user's entries start."),
+        Column("hidden_indices", BINARY, "int32: items that the user is not shown, ascending, of the listed ones."),
+        Column("are_allowed", BINARY, "uint8, a user: 1 where these items are all that the user may be shown."),
+        Column("seen_counts", BINARY, "int32, a user: items hidden because they are seen."),
+        Column("denied_counts", BINARY, "int32, a user: items hidden because they are denied to the user."),
+    ),
+    key=("block_id",),
+    group_rows=1,
+)
+
+REQUESTED_USERS = Table(
+    "requested_users",
+    "What became of each user that `rules.requested_users` names.",
+    (
+        Column("user_id", STRING, "The id as it was requested; null where it was missing.", nullable=True),
+        Column("outcome", STRING, "`scored`, `fell_back` (a list of what is popular) or `refused`."),
+        Column(
+            "reason",
+            STRING,
+            "Why there is no list: `missing_id`, `unknown_user`, `no_list_wanted` (`rules.list_length` is 0), "
+            "`nothing_left`, or `requested_late`, after the step `rules`; null where there is one.",
+            nullable=True,
+        ),
+    ),
+    key=("user_id",),
+    published=True,
+)
+
 CONTENT_TERMS = Table(
     "content_terms",
     "The words and categories that items are described by: those of the most items.",
@@ -303,6 +351,14 @@ RECOMMENDATIONS = Table(
             "Where the list comes from: `embedding`, `neighbors`, `content`, `ease`, `graph_filter`, `hybrid`, "
             "`ranker`, `segment_popularity` (what is popular in the user's segment) or `popularity`.",
         ),
+        Column(
+            "left_out",
+            MapType(STRING, INTEGER, False),
+            "Of a list that is shorter than it was to be how many items are not in it because they are `seen`, "
+            "`denied`, `unavailable`, `not_candidate` of the user, or `cold`: without a score for the user; null of a "
+            "full list.",
+            nullable=True,
+        ),
         *REASON_COLUMNS,
     ),
     key=("user_id",),
@@ -415,6 +471,8 @@ TABLES: tuple[Table, ...] = (
     ITEMS,
     INTERACTIONS,
     USER_BLOCKS,
+    ITEM_RULES,
+    USER_RULES,
     CONTENT_TERMS,
     ITEM_CONTENT,
     USER_NEIGHBORS,
@@ -424,6 +482,7 @@ TABLES: tuple[Table, ...] = (
     SELECTION_EMBEDDINGS,
     BLEND_CANDIDATES,
     RECOMMENDATIONS,
+    REQUESTED_USERS,
     SIMILAR_USERS,
     SIMILAR_ITEMS,
     METRICS,

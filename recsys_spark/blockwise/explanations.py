@@ -29,6 +29,7 @@ from recsys_spark.blockwise.reasons import (
     Source,
 )
 from recsys_spark.blockwise.scorers import Scored
+from recsys_spark.kernels.boosts import without_boost
 from recsys_spark.kernels.csr import IndexLists
 from recsys_spark.kernels.listed import listed_products, named_terms
 from recsys_spark.kernels.reasons import Terms, no_terms
@@ -164,7 +165,8 @@ class BlendedModels:
 class ListReasons:
     """Reasons of the lists of a block; `kinds` and `models` name those of `KINDS` and of `reason_models`.
 
-    Neighbors are counted where `has_neighbors`, and named where there are `user_ids`, of all users.
+    Neighbors are counted where `has_neighbors`, and named where there are `user_ids`, of all users. `factors` of all
+    items are what their scores were multiplied by.
     """
 
     explainer: Explainer
@@ -172,6 +174,7 @@ class ListReasons:
     models: MappedStrings
     has_neighbors: bool = False
     user_ids: MappedStrings | None = None
+    factors: MappedArray | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -190,6 +193,7 @@ class ListReasons:
 
     def of(self, block: Block, scored: Scored) -> list[pa.Array]:
         """The columns of reasons, one row a user."""
+        scored = scored._replace(best=self._without_factors(scored.best))
         is_fallback = np.isin(scored.tiers, list(FALLBACKS))
         listed = np.where(is_fallback[:, None], -1, scored.best.indices)
         found = self.explainer(block, scored, listed)
@@ -199,6 +203,13 @@ class ListReasons:
         columns = self._columns(_flattened(found, scored.best), scored.best)
         nulls = no_reasons(len(listed))
         return [columns.get(column.name, null) for column, null in zip(REASON_COLUMNS, nulls, strict=True)]
+
+    def _without_factors(self, best: TopK) -> TopK:
+        """The lists with the scores that the model gave."""
+        if self.factors is None:
+            return best
+        by = np.where(best.indices >= 0, self.factors.load()[best.indices], np.float32(1))
+        return TopK(best.indices, without_boost(best.scores, by))
 
     def _columns(self, found: Explained, best: TopK) -> dict[str, pa.Array]:
         """Those that say something, of items without the padding of their lists."""

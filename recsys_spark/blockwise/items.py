@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pyspark.sql import SparkSession
 
 from recsys_spark.blockwise.files import (
+    MappedArray,
     MappedStrings,
     distribute_array,
     distribute_strings,
@@ -30,15 +31,17 @@ def distribute_items(
     scratch: Path,
     shard_bytes: int,
     n_apart: int = 0,
+    factors: NDArray[np.float32] | None = None,
 ) -> ItemVectors:
     """Distribute the vectors, (n_items, dims), of the items that can be recommended, in `search_order`.
 
     `n_apart`: how many of the last dimensions bound scores better one by one, such as one that is the same for all.
+    `factors`, (n_items,), multiply the scores; what has a factor of 0 is no candidate.
     Memory of the driver: one shard, and 32 bytes an item; disk there and on each host: 4 bytes x candidates x dims,
     and 8 an item.
     """
     scratch.mkdir(parents=True, exist_ok=True)
-    positions = np.flatnonzero(is_candidate).astype(np.int32)
+    positions = np.flatnonzero(is_candidate if factors is None else is_candidate & (factors > 0)).astype(np.int32)
     positions = positions[search_order(vector_norms(vectors, n_apart)[positions])]
     places = np.full(len(is_candidate), -1, np.int32)
     places[positions] = np.arange(len(positions), dtype=np.int32)
@@ -51,7 +54,15 @@ def distribute_items(
         tuple(shards),
         distribute_array(spark, save_array(scratch / "positions.npy", positions)),
         distribute_array(spark, save_array(scratch / "places.npy", places)),
+        _distribute_factors(spark, None if factors is None else factors[positions], scratch),
     )
+
+
+def _distribute_factors(spark: SparkSession, factors: NDArray[np.float32] | None, scratch: Path) -> MappedArray | None:
+    """Those of the candidates, where any of them is not 1."""
+    if factors is None or bool((factors == 1).all()):
+        return None
+    return distribute_array(spark, save_array(scratch / "factors.npy", factors))
 
 
 def distribute_ids(

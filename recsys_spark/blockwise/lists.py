@@ -18,6 +18,7 @@ from recsys_spark.blockwise.diversity import Diversity
 from recsys_spark.blockwise.explanations import ListReasons, no_reasons
 from recsys_spark.blockwise.files import MappedStrings
 from recsys_spark.blockwise.plan import Block, BlockMap, Blocks
+from recsys_spark.blockwise.rules import ListRules, left_out, no_rules_of
 from recsys_spark.blockwise.scorers import SEEN_COLUMNS, Scorer
 from recsys_spark.kernels.csr import IndexLists
 from recsys_spark.kernels.topk import TopK
@@ -43,32 +44,40 @@ def recommend(
     k: int,
     exclude_seen: bool = True,
     reasons: ListReasons | None = None,
+    rules: ListRules | None = None,
 ) -> BlockMap:
     """The table `recommendations`: k best items of each user of `blocks`, seen items (all splits) left out.
 
-    With `reasons` for each item of the lists, from the same pass.
+    With `reasons` for each item of the lists, from the same pass. With `rules` their lists hide what these hide, and
+    are as long and of the users as these say.
 
     Memory of a task: its block, one tile of scores and 12 bytes x k x users of the block.
     """
     read = {"user_ids", *scorer.columns, *(SEEN_COLUMNS if exclude_seen else ())}
-    read |= set(() if reasons is None else reasons.columns)
+    read |= set(() if reasons is None else reasons.columns) | set(() if rules is None else rules.columns)
 
     def score(block: Block) -> pa.RecordBatch:
-        user_ids = block.column("user_ids").flatten()
-        excluded = items_in_splits(block, (TRAIN, VALIDATION, TEST)) if exclude_seen else nothing(len(user_ids))
-        scored = scorer(block, excluded, k)
+        user_ids, n_items = block.column("user_ids").flatten(), len(item_ids.load())
+        ruled = rules.of(block, k) if rules is not None else no_rules_of(_seen_items(block, exclude_seen), k)
+        scored = ruled.shortened(scorer(block, ruled.hidden, k))
         lists, scores = packed_lists(scored.best)
         columns = [
             user_ids,
             lists_of(lists, pa.array(lists.indices)),
             lists_of(lists, pa.array(scores)),
             pa.array(scored.tiers.tolist(), pa.string()),
+            left_out(np.diff(lists.indptr), ruled, n_items),
             *(no_reasons(len(user_ids)) if reasons is None else reasons.of(block, scored)),
         ]
-        return pa.record_batch(columns, names=RECOMMENDATIONS.schema.names)
+        return ruled.of_wanted(pa.record_batch(columns, names=RECOMMENDATIONS.schema.names))
 
     names = {"item_ids": item_ids, **({} if reasons is None else reasons.names(item_ids))}
     return BlockMap(blocks, read, score, RECOMMENDATIONS.schema, names=names)
+
+
+def _seen_items(block: Block, exclude_seen: bool) -> IndexLists:
+    every = (TRAIN, VALIDATION, TEST)
+    return items_in_splits(block, every) if exclude_seen else nothing(len(block.column("user_ids").flatten()))
 
 
 def measure_lists(blocks: Blocks, scorer: Scorer, k: int, diversity: Diversity | None = None) -> DataFrame:

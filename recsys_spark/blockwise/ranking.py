@@ -84,7 +84,8 @@ class RankedScorer:
         sums = blended_sums(scores, self.hybrid.weights.of(history), lists)
         of_pairs = np.repeat(history, np.diff(lists.indptr))
         features = ranking_features(scores, sums, of_pairs, self.item_facts.load()[lists.indices])
-        return lists.indices, network_scores(features, sums, self.network.load())
+        ranked = network_scores(features, sums, self.network.load())
+        return lists.indices, self.hybrid.items.boosted(lists.indices, ranked)
 
 
 def _parts(users: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:

@@ -26,8 +26,9 @@ from recsys_spark.blockwise.plan import Block
 from recsys_spark.blockwise.tastes import TASTE_COLUMNS, Tastes
 from recsys_spark.blockwise.user_rows import ROW_COLUMNS, ItemRange
 from recsys_spark.kernels.blending import Moments
+from recsys_spark.kernels.boosts import boost
 from recsys_spark.kernels.bounds import ItemBounds
-from recsys_spark.kernels.csr import IndexLists
+from recsys_spark.kernels.csr import IndexLists, with_rows_of
 from recsys_spark.kernels.fold_in import rows_among
 from recsys_spark.kernels.item_models import score_by_items
 from recsys_spark.kernels.layout import user_columns
@@ -56,7 +57,7 @@ SEEN_COLUMNS = ("indptr", "indices", "splits")
 class Scorer(Protocol):
     """Scores all items for the users of a block and keeps the k best that are not excluded.
 
-    `columns` are those of the blocks that it reads: others need not travel.
+    What is excluded may be `Exclusions`. `columns` are those of the blocks that it reads: others need not travel.
     """
 
     @property
@@ -82,29 +83,36 @@ class ItemShard:
 class ItemVectors:
     """The items that can be recommended, in `search_order`.
 
-    `positions`: item position of each candidate; `places`: candidate of each item position, -1 for none.
+    `positions`: item position of each candidate; `places`: candidate of each item position, -1 for none; `factors` of
+    the candidates' scores, or None.
     """
 
     shards: tuple[ItemShard, ...]
     positions: MappedArray
     places: MappedArray
+    factors: MappedArray | None = None
 
     def best(
         self, users: NDArray[np.float32], excluded: IndexLists, k: int, additions: NDArray[np.float32] | None = None
     ) -> TopK:
         """The k items with the largest products, as item positions; what is added is by candidate, (users, n)."""
         masked, positions = _as_candidates(excluded, self.places.load()), self.positions.load()
-        found = None
+        factors, found = None if self.factors is None else self.factors.load(), None
         for shard in self.shards:
             vectors = shard.vectors.load()
-            items = positions[shard.first : shard.first + len(vectors)]
+            here = slice(shard.first, shard.first + len(vectors))
+            by = None if factors is None else factors[here]
             # What a later shard has must be among the best of those before.
             floors = None if found is None else found.scores[:, -1].copy()
-            added = None if additions is None else additions[:, shard.first : shard.first + len(vectors)]
-            best = score_top_k(users, vectors, masked, k, shard.first, items, shard.bounds, floors, added)
+            added = None if additions is None else additions[:, here]
+            best = score_top_k(users, vectors, masked, k, shard.first, positions[here], shard.bounds, floors, added, by)
             found = best if found is None else merge_top_k(found, best, k, largest=True)
         assert found is not None  # noqa: S101 - there is at least one shard
         return found
+
+    def boosted(self, items: NDArray[Any], scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Scores that something else has given to candidates, by their item positions, times their factors."""
+        return scores if self.factors is None else boost(scores, self.factors.load()[self.places.load()[items]])
 
 
 @dataclass(frozen=True)
@@ -178,36 +186,70 @@ class ItemWeights(NamedTuple):
 class ItemWeightScorer:
     """What a user's items say about every item, by weights of items by items.
 
-    Users without a candidate get the popularity list. Memory of a task: 16 MB of scores, beside its block.
+    Users without a candidate get the popularity list. With `factors` of all items, 0 for what is never listed. Memory
+    of a task: 16 MB of scores, twice that where something is never listed, beside its block.
     """
 
     tier: str
     items: ItemWeights
     hold_out: bool
     fallback: PopularityScorer
+    factors: MappedArray | None = None
     columns = ROW_COLUMNS
 
     def __call__(self, block: Block, excluded: IndexLists, k: int) -> Scored:
         """The k best items of each user."""
         weights, positions, places = self.items.load()
         known = rows_among(training_rows(block, len(places), self.hold_out), places, len(weights), 1)
-        masked, found = _as_candidates(excluded, places), empty_top_k(known.n_rows, k, -np.inf, np.float32)
-        nothing, step = np.zeros((len(weights), 1), np.float32), max(1, SCORES_AT_ONCE // max(len(weights), 1))
+        listed = self._listed(positions)
+        masked = _as_candidates(excluded, listed.places(places))
+        nothing, step = np.zeros((len(listed.positions), 1), np.float32), max(1, SCORES_AT_ONCE // max(len(weights), 1))
+        found = empty_top_k(known.n_rows, k, -np.inf, np.float32)
         for start in range(0, known.n_rows, step):
             some = slice(start, min(start + step, known.n_rows))
-            scores = score_by_items(known.slice_rows(some.start, some.stop), weights)
+            scores = listed.columns(score_by_items(known.slice_rows(some.start, some.stop), weights))
             users, hidden = np.zeros((len(scores), 1), np.float32), masked.slice_rows(some.start, some.stop)
-            best = score_top_k(users, nothing, hidden, k, item_idx=positions, additions=scores)
+            best = score_top_k(
+                users, nothing, hidden, k, item_idx=listed.positions, additions=scores, factors=listed.factors
+            )
             found.indices[some], found.scores[some] = best.indices, best.scores
         has_nothing = np.diff(known.indptr) == 0
         return or_else(found, self.tier, self.fallback, excluded, has_nothing)
+
+    def _listed(self, positions: NDArray[np.int32]) -> _ListedItems:
+        if self.factors is None:
+            return _ListedItems(None, positions, None)
+        factors = self.factors.load()[positions]
+        kept = np.flatnonzero(factors)
+        return _ListedItems(kept if len(kept) < len(positions) else None, positions[kept], factors[kept])
+
+
+class _ListedItems(NamedTuple):
+    """Which candidates can be listed, None for all, and their item positions and factors."""
+
+    kept: NDArray[np.intp] | None
+    positions: NDArray[np.int32]
+    factors: NDArray[np.float32] | None
+
+    def places(self, places: NDArray[np.int32]) -> NDArray[np.int32]:
+        """The places of items, -1 for none, among the listed ones, of those among all candidates."""
+        if self.kept is None:
+            return places
+        found = np.full(len(places), -1, np.int32)
+        found[self.positions] = np.arange(len(self.kept), dtype=np.int32)
+        return found
+
+    def columns(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Those of the listed ones, of (q, candidates)."""
+        return scores if self.kept is None else np.ascontiguousarray(scores[:, self.kept])
 
 
 @dataclass(frozen=True)
 class NeighborScorer:
     """Ratings of the nearest users, weighted by similarity; blocks carry the neighbors of their users.
 
-    With `learned`, by what is learned of how much each neighbor tells about the user.
+    With `learned`, by what is learned of how much each neighbor tells about the user; with `factors` of all items, 0
+    for what is never listed.
 
     Users without any behavior (nearest to them is who has done least), and those whose neighbors have nothing new for
     them, get the popularity list.
@@ -219,6 +261,7 @@ class NeighborScorer:
     mode: Literal["mean", "sum"]
     shrinkage: float
     learned: LearnedSimilarity | None = None
+    factors: MappedArray | None = None
     columns = (*SEEN_COLUMNS, "first_user_idx", "neighbor_indptr", "neighbor_indices", "similarities")
 
     def __call__(self, block: Block, excluded: IndexLists, k: int) -> Scored:
@@ -229,10 +272,12 @@ class NeighborScorer:
         similarities = array_of(block, "similarities", np.float32)
         if self.learned is not None:
             similarities = self.learned.of(user_positions(block), neighbors, similarities)
-        best = None
+        best, factors = None, None if self.factors is None else self.factors.load()
         for items in self.ranges:
+            rows, first = items.load(), items.first_item
+            by = None if factors is None else factors[first : first + rows.n_columns]
             some = score_from_neighbors(
-                items.load(), neighbors, similarities, excluded, k, self.mode, self.shrinkage, items.first_item
+                rows, neighbors, similarities, excluded, k, self.mode, self.shrinkage, first, by
             )
             best = some if best is None else merge_top_k(best, some, k, largest=True)
         assert best is not None  # noqa: S101 - there is at least one range
@@ -261,4 +306,4 @@ def _as_candidates(excluded: IndexLists, places: NDArray[np.int32]) -> IndexList
     indptr = kept_before[excluded.indptr]
     keys = (np.repeat(np.arange(excluded.n_rows), np.diff(indptr)) << 32) | found[is_candidate]
     keys.sort()
-    return IndexLists(indptr, (keys & 0xFFFFFFFF).astype(np.int32))
+    return with_rows_of(excluded, indptr, (keys & 0xFFFFFFFF).astype(np.int32))

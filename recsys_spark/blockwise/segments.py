@@ -21,7 +21,7 @@ class SegmentScorer:
 
     `segments` (users,) int32 is the segment of each user, -1 for none. Segment s has `items[indptr[s] : indptr[s + 1]]`
     int32, most popular first, with `scores` float32 above 0. Items that nobody of the segment has had follow in the
-    order of the other scorer, whose popularity of 0 to 1 becomes -1 to 0.
+    order of the other scorer, whose popularity of 0 to `most` becomes -`most` to 0.
     """
 
     scorer: Scorer
@@ -29,6 +29,7 @@ class SegmentScorer:
     indptr: MappedArray
     items: MappedArray
     scores: MappedArray
+    most: float = 1.0
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -43,7 +44,7 @@ class SegmentScorer:
         has_segment = segments >= 0
         if not has_segment.any():
             return scored
-        rest = TopK(best.indices, np.where(has_segment[:, None], best.scores - np.float32(1), best.scores))
+        rest = TopK(best.indices, np.where(has_segment[:, None], best.scores - np.float32(self.most), best.scores))
         ranked = IndexLists(np.asarray(self.indptr.load()), self.items.load())
         found = put_first(ranked, self.scores.load(), segments, excluded, rest)
         return scored._replace(best=found, tiers=np.where(has_segment, "segment_popularity", tiers))

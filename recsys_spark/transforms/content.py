@@ -25,12 +25,17 @@ def count_terms(items: DataFrame, settings: ContentSettings) -> DataFrame:
     """Words and categories of each item as `item_idx, field, term, count`; without case."""
     text = () if settings.text_encoder else settings.text
     fields = [_terms(name, F.regexp_extract_all(_lower(name), F.lit(_WORD), F.lit(0))) for name in text]
-    fields += [_terms(name, F.array_distinct(F.split(_lower(name), _BETWEEN))) for name in settings.categories]
+    fields += [_terms(name, F.array_distinct(categories_of(name))) for name in settings.categories]
     if not fields:
         return items.sparkSession.createDataFrame([], "item_idx int, field string, term string, count bigint")
     each = items.select("item_idx", F.explode(F.array(*fields)).alias("named"))
     terms = each.select("item_idx", "named.field", F.explode("named.terms").alias("term")).where(F.col("term") != "")
     return terms.groupBy("item_idx", "field", "term").agg(F.count("*").alias("count"))
+
+
+def categories_of(name: str) -> Column:
+    """The categories of an attribute of items, without case; empty ones may be among them."""
+    return F.split(_lower(name), _BETWEEN)
 
 
 def choose_terms(counts: DataFrame, n_items: int, settings: ContentSettings) -> DataFrame:

@@ -109,13 +109,18 @@ def as_timestamp(raw: DataFrame, column: str | None, unit: str) -> Column:
     if isinstance(kind, NumericType):
         return _from_epoch(value.cast("double"), unit)
     if isinstance(kind, StringType):
-        return F.coalesce(_from_epoch(value.try_cast("double"), unit), value.try_cast("timestamp"))
+        return text_as_timestamp(value, unit)
     if not isinstance(kind, TimestampType | TimestampNTZType | DateType):
         raise SettingsError(
             f"events.columns.timestamp: column {column!r} is {kind.simpleString()}; "
             "times are timestamps, dates, text or numbers since the epoch"
         )
     return value.cast("timestamp")
+
+
+def text_as_timestamp(value: Column, unit: str = "s") -> Column:
+    """Text as an instant, a number since the epoch or a time as Spark reads it: null when it does not parse."""
+    return F.coalesce(_from_epoch(value.try_cast("double"), unit), value.try_cast("timestamp"))
 
 
 def _from_epoch(value: Column, unit: str) -> Column:

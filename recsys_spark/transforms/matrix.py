@@ -26,14 +26,15 @@ def build_user_blocks(
     """
     split = F.create_map(*[F.lit(part) for pair in SPLITS.items() for part in pair])[F.col("split")]
     entries = interactions.select(
-        _block(block_users), "user_idx", "item_idx", "rating", split.cast("int").alias("split"), _age(run_date)
+        block_of(block_users), "user_idx", "item_idx", "rating", split.cast("int").alias("split"), _age(run_date)
     )
     # Another name: the positions of the entries come from the same column, and Spark would not tell them apart.
-    members = users.select(_block(block_users), F.col("user_idx").alias("member_idx"), "user_id")
+    members = users.select(block_of(block_users), F.col("user_idx").alias("member_idx"), "user_id")
     return members.groupBy("block_id").cogroup(entries.groupBy("block_id")).applyInArrow(_to_block, USER_BLOCKS.schema)
 
 
-def _block(block_users: int) -> Column:
+def block_of(block_users: int) -> Column:
+    """The block of a row's user, as `block_id`."""
     return F.floor(F.col("user_idx") / F.lit(block_users)).cast("int").alias("block_id")
 
 
