@@ -319,18 +319,22 @@ def _keep_searching(
 def _add(scores: NDArray[np.float32], rows: NDArray[np.intp], additions: NDArray[np.float32], first: int) -> None:
     """Add to the scores of some queries what is theirs of items from `first` on."""
     for place in range(rows.size):
-        for item in range(scores.shape[1]):
-            scores[place, item] += additions[rows[place], first + item]
+        row, added = scores[place], additions[rows[place], first : first + scores.shape[1]]
+        for item in range(row.size):
+            row[item] += added[item]
 
 
 @compiled
 def _boost(scores: NDArray[np.float32], factors: Factors, first: int) -> None:
     """Multiply the scores of items from `first` on by what is theirs."""
-    ups, downs = factors.ups, factors.downs
+    # Slices and both products for every score: so the loop is one of vector instructions.
+    ups, downs = factors.ups[first : first + scores.shape[1]], factors.downs[first : first + scores.shape[1]]
     for place in range(scores.shape[0]):
-        for item in range(scores.shape[1]):
-            score = scores[place, item]
-            scores[place, item] = score * (ups[first + item] if score > 0 else downs[first + item])
+        row = scores[place]
+        for item in range(row.size):
+            score = row[item]
+            up, down = score * ups[item], score * downs[item]
+            row[item] = up if score > 0 else down
 
 
 @compiled

@@ -55,8 +55,37 @@ def _facts(steps: dict[str, dict[str, Any]]) -> Iterator[tuple[str, str]]:
         yield "Ahead", gain
     if errors := _errors(evaluate["metrics"]):
         yield "Predicted", errors
+    yield from _about_lists(lists, steps.get("rules", {}))
+
+
+def _about_lists(lists: dict[str, Any], rules: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    if "verdicts" in rules:
+        yield "Rules", _rules(rules)
     tiers = ", ".join(f"{tier} {count:,}" for tier, count in sorted(lists["tiers"].items()))
     yield "Lists", f"{lists['users']:,} users scored ({tiers})"
+    if lists.get("short_lists"):
+        yield "Short", _short(lists)
+    if "requested" in lists:
+        yield "Requested", ", ".join(f"{outcome} {count:,}" for outcome, count in sorted(lists["requested"].items()))
+
+
+def _rules(rules: dict[str, Any]) -> str:
+    verdicts = rules["verdicts"]
+    listed, boosted = verdicts.get("listed", 0), sum(each["items"] for each in rules["factors"])
+    out = [f"{verdict} {count:,}" for verdict, count in sorted(verdicts.items()) if verdict != "listed"]
+    text = f"{listed:,} of {sum(verdicts.values()):,} items may be listed" + (f" ({', '.join(out)})" if out else "")
+    text += f", the scores of {boosted:,} are boosted or demoted" if boosted else ""
+    unknown = [
+        f"{name} {found['unknown']:,} of {found['rows']:,}" for name, found in rules["rows"].items() if found["unknown"]
+    ]
+    return text + (f"; rows with ids of no index: {', '.join(unknown)}" if unknown else "")
+
+
+def _short(lists: dict[str, Any]) -> str:
+    """How many lists are not full, and what they lack on average."""
+    count = lists["short_lists"]
+    reasons = ", ".join(f"{reason} {items / count:,.1f}" for reason, items in lists["left_out"].items())
+    return f"{count:,} lists are not full; items left out of one on average: {reasons}"
 
 
 def backtest_line(backtest: dict[str, Any]) -> str:

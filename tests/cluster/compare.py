@@ -27,10 +27,15 @@ ARCHIVE, SETTINGS = ROOT / "dist/executors.tar.gz", ROOT / "conf/demo.toml"
 RUN_DATE, NEXT_DATE = "2026-11-22", "2026-11-23"
 # A blend of all models, with reasons: such a night writes every table.
 COMPONENTS = ("embedding", "popularity", "neighbors", "content", "ease", "graph_filter", "session_ease")
+REQUESTED = Path(__file__).with_name("requested.csv")
 EVERYTHING = {
     "recommend.model": "hybrid",
     "hybrid.components": json.dumps(COMPONENTS),
     "reasons.enabled": "true",
+    "rules.boosts": '[{attribute = "genres", value = "Drama", factor = 1.2}]',
+    "rules.deny_categories": '{genres = ["Horror"]}',
+    "rules.active_days": "100000",
+    "rules.requested_users": f'{{path = "{REQUESTED}", format = "csv"}}',
 }
 DRIVER_ONLY = {"tensorflow", "keras", "pydantic", "typer", "pyspark"}
 CONF = {

@@ -66,7 +66,7 @@ def test_an_empty_increment_keeps_the_interactions(nights: TwoNights, tmp_path: 
     early = workspace.cli("publish", "--run-date", day)
     assert early.code == 1
     assert (
-        "cannot be published before its steps backtest, matrix, embed_content, neighbors, train, blend, evaluate"
+        "cannot be published before its steps backtest, matrix, rules, embed_content, neighbors, train, blend, evaluate"
         in early.err
     )
     lacking = workspace.cli("recommend", "--run-date", day)

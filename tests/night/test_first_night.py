@@ -135,9 +135,10 @@ def test_the_manifest_describes_every_file(nights: TwoNights) -> None:
     manifest, folder = nights.workspace.manifest(nights.first), nights.workspace.run_folder(nights.first)
     assert (manifest["run_id"], manifest["run_date"], manifest["parent"]) == (nights.first, FIRST_DAY, None)
     assert list(manifest["steps"]) == [step.name for step in nightly.STEPS]
-    # Nothing is said of what items are like, and lists are not of neighbors.
+    # Nothing is said of what items are like, there are no rules, and lists are not of neighbors.
     others = {table.name for table in TABLES if WRITERS[table.name] == "embed_content"}
     others |= {"neighbor_blocks", "selection_neighbor_blocks", "blend_candidates"}
+    others |= {"item_rules", "user_rules", "requested_users"}
     assert set(manifest["tables"]) == {table.name for table in TABLES} - others
     assert set(manifest["folders"]) == {"model", "selection", "learning_curve", "trend"}
     assert manifest["input"]["input"] == len(checkerboard()) + len(REJECTED) + len(LATER)
