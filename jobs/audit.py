@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import sys
 
-from recsys_spark.audit import Facts, audit_lists, require_passed
+from recsys_spark.audit import Facts, require_passed
+from recsys_spark.auditing import audit_run, keep_report
 from recsys_spark.config import Settings
-from recsys_spark.rules import possible_lists
 from recsys_spark.storage.run_storage import RunStorage
-from recsys_spark.tables import RECOMMENDATIONS
 
 
 def run(storage: RunStorage, settings: Settings) -> Facts:
-    """Check `recommendations`."""
-    free, n_users = possible_lists(storage, settings)
-    lists, is_reranked = storage.read(RECOMMENDATIONS), settings.diversity.is_on
-    checks = audit_lists(lists, free, n_users, settings.recommend.top_k, settings.audit, is_reranked)
-    require_passed(checks, storage.run.path)
-    return {"checks": [str(check) for check in checks]}
+    """Check `recommendations`, and write what was found as the folder `audit`."""
+    checks = audit_run(storage, settings)
+    keep_report(storage, checks)
+    return require_passed(checks, storage.run.path, settings.audit.force)
 
 
 if __name__ == "__main__":

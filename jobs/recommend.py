@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 
-from recsys_spark.audit import Facts, count_lists
+from recsys_spark.audit import Facts
 from recsys_spark.blockwise.diversity import DiverseScorer
 from recsys_spark.blockwise.items import distribute_ids
 from recsys_spark.blockwise.lists import recommend
 from recsys_spark.config import Settings
 from recsys_spark.diversity import load_diversity
+from recsys_spark.list_checks import count_lists
 from recsys_spark.list_scorers import list_scorer
 from recsys_spark.reasons import load_reasons
 from recsys_spark.rules import list_rules, write_requested

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from jobs import nightly
 from recsys_spark.comparison import compare_models
-from recsys_spark.config import file_content, load_settings, with_changes
+from recsys_spark.config import Settings, file_content, load_settings, with_changes
 from recsys_spark.errors import RecsysError
 from recsys_spark.night import Step, open_night, parse_run_date
 from recsys_spark.report.advised import print_advice
@@ -51,6 +51,10 @@ RunId = Annotated[
     str | None,
     typer.Option("--run-id", metavar="ID", help="The run to work on; the date's unfinished run if left out."),
 ]
+Force = Annotated[
+    str | None,
+    typer.Option("--force", metavar="REASON", help="Publish whatever the audit finds; the reason stays with the run."),
+]
 MakeCurrent = Annotated[
     bool, typer.Option("--make-current", help="Point readers at this run even if a newer run date is current.")
 ]
@@ -82,12 +86,17 @@ def run_night(
         str | None, typer.Option("--resume", metavar="ID", help="Go on with this run after its last finished step.")
     ] = None,
     make_current: MakeCurrent = False,
+    force: Force = None,
 ) -> None:
     """Run the whole night: ingest, learn, recommend, audit, publish."""
-    loaded, date = load_settings(settings, overrides or []), parse_run_date(run_date)
+    loaded, date = _with_force(load_settings(settings, overrides or []), force), parse_run_date(run_date)
     with open_night(loaded, date, console, resume, make_current=make_current) as night:
         nightly.run(night)
         print_summary(night.storage, console)
+
+
+def _with_force(settings: Settings, reason: str | None) -> Settings:
+    return settings if reason is None else with_changes(settings, {"audit": {"force": reason}})
 
 
 def _add_step(step: Step) -> None:

@@ -243,8 +243,8 @@ class Settings(BaseSettings):
             raise ValueError(f"rules.seen_days {unknown} are not among feedback.event_weights, {sorted(weights)}")
 
     def digest(self) -> str:
-        """SHA-256 of what the results depend on: all but where they and logs are written, the Spark session, tuning."""
-        excluded: Any = {"storage": True, "spark": True, "tune": True, "model": {"tensorboard"}}
+        """SHA-256 of what the results depend on: all but where they and logs are written, Spark, tuning, the audit."""
+        excluded: Any = {"storage": True, "spark": True, "tune": True, "audit": True, "model": {"tensorboard"}}
         content = self.model_dump(mode="json", exclude=excluded)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

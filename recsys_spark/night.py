@@ -69,6 +69,7 @@ WRITERS = {
     "requested_users": "recommend",
     "similar_users": "similar",
     "similar_items": "similar",
+    "audit": "audit",
 }
 """The step that writes each table or folder."""
 

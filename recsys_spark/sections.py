@@ -281,6 +281,26 @@ class AuditSettings(Section):
         0.99, ge=0, le=1, description="Share of users with at least one item, of those who have not had all."
     )
     max_underfilled_share: float = Field(1.0, ge=0, le=1, description="Share of lists shorter than they could be.")
+    max_constant_share: float = Field(
+        0.5, ge=0, le=1, description="Share of lists of several items whose scores are all the same."
+    )
+    max_top_items_share: float = Field(
+        1.0, ge=0, le=1, description="Share of all list places that the most listed 1 % of the items may take."
+    )
+    min_overlap: float = Field(
+        0.0, ge=0, le=1, description="Mean share of a list that was in the same user's list of the run before."
+    )
+    max_ndcg_drop: float | None = Field(
+        None, ge=0, le=1, description="How much of the hold-out's NDCG of the run before may be lost, as a share of it."
+    )
+    max_input_age_hours: float | None = Field(
+        None, ge=0, description="Hours that the newest event may lie before the end of the run date."
+    )
+    force: str | None = Field(
+        None,
+        min_length=1,
+        description="Why a run is published whatever the audit finds: what `--force` sets, for one run. Not for files.",
+    )
 
 
 class PlanSettings(Section):

@@ -6,14 +6,11 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
-from recsys_spark.audit import (
-    audit_lists,
-    count_verdicts,
-    free_items,
-    require_few_quarantined,
-    require_passed,
-)
+from recsys_spark.audit import count_verdicts, require_few_quarantined, require_passed
+from recsys_spark.auditing import ndcg_drop
+from recsys_spark.config import Settings
 from recsys_spark.errors import AuditError
+from recsys_spark.list_checks import audit_lists, count_lists, free_items, mean_overlap, share_of_top_items
 from recsys_spark.sections import AuditSettings
 from recsys_spark.tables import EVENTS, INTERACTIONS, QUARANTINE, RECOMMENDATIONS, USERS
 
@@ -67,6 +64,39 @@ def test_the_order_of_lists_that_are_reranked_is_not_checked(spark: SparkSession
     assert set(fewer) < set(checks)
 
 
+def test_scores_that_are_all_the_same_are_found(spark: SparkSession) -> None:
+    """One of the two lists with several items, bob's; the list of one item has nothing to tell apart."""
+    assert failed(spark, GOOD, max_constant_share=0.5) == []
+    assert failed(spark, GOOD, max_constant_share=0.4) == [
+        "share of lists whose scores are all the same is 0.5, must be at most 0.4"
+    ]
+
+
+def test_how_many_places_the_most_listed_items_take(spark: SparkSession) -> None:
+    """a twice, b twice, c once: of 100 items one is the top hundredth, of 101 two are."""
+    lists = spark.createDataFrame(GOOD, LISTS)
+    assert share_of_top_items(lists, 100) == pytest.approx(2 / 5)
+    assert share_of_top_items(lists, 101) == pytest.approx(4 / 5)
+    assert share_of_top_items(lists, 3) == pytest.approx(2 / 5)
+    assert share_of_top_items(lists.where("user_id = 'di'"), 3) == 0.0
+
+
+def test_overlap_is_of_users_who_have_both_lists(spark: SparkSession) -> None:
+    kind = "user_id string, item_ids array<string>"
+    today = spark.createDataFrame([("u", ["a", "b", "c", "d"]), ("v", ["a"]), ("w", []), ("new", ["a"])], kind)
+    before = spark.createDataFrame([("u", ["d", "x"]), ("v", ["a", "b"]), ("w", ["a"]), ("gone", ["a"])], kind)
+    assert mean_overlap(today, before) == pytest.approx((1 / 4 + 1) / 2)
+    assert mean_overlap(today, before.where("user_id = 'gone'")) is None
+
+
+def test_short_lists_are_counted_with_what_they_lack(spark: SparkSession) -> None:
+    rows = [("u", "ease", None), ("v", "ease", {"seen": 3, "cold": 2}), ("w", "popularity", {"seen": 1})]
+    lists = spark.createDataFrame(rows, "user_id string, tier string, left_out map<string,int>")
+    assert count_lists(lists) == {
+        "tiers": {"ease": 2, "popularity": 1}, "short_lists": 2, "left_out": {"cold": 2, "seen": 4}
+    }  # fmt: skip
+
+
 def test_missing_and_surplus_lists_are_found(spark: SparkSession) -> None:
     assert failed(spark, GOOD[:3]) == ["lists is 3, must be 4", "distinct users is 3, must be 4"]
     assert failed(spark, [*GOOD, GOOD[0]]) == ["lists is 5, must be 4"]
@@ -111,10 +141,64 @@ def test_a_failed_check_is_refused_with_where_the_run_lies(spark: SparkSession) 
     good, bad = (
         audit_lists(spark.createDataFrame(rows, LISTS), possible, 4, 2, AuditSettings()) for rows in (GOOD, GOOD[:2])
     )
-    require_passed(good, "/root/run")
+    assert require_passed(good, "/root/run")["checks"][0] == {
+        "name": "lists", "value": 4, "limit": "4", "passed": True
+    }  # fmt: skip
     with pytest.raises(AuditError, match=r"lists is 2, must be 4; .*The refused run lies in /root/run") as failure:
         require_passed(bad, "/root/run")
     assert failure.value.exit_code == 3
+    forced = require_passed(bad, "/root/run", "two of the users have left")
+    assert forced["forced"] == "two of the users have left"
+    assert forced["failed"][0] == "lists is 2, must be 4"
+    assert "forced" not in require_passed(good, "/root/run", "for nothing")
+
+
+DROP = "drop of the hold-out's NDCG@10 since the run before"
+
+
+class Evaluated:
+    """The facts of the step `evaluate` of a run and of the one before."""
+
+    def __init__(self, now: dict[int, float], earlier: dict[int, float], users: int = 9) -> None:
+        self._facts = [
+            {"metrics": [{"model": "embedding", "metric": "ndcg", "k": k, "value": value, "users": users}]}
+            if (k := next(iter(each), 0)) and (value := each[k]) is not None
+            else {}
+            for each in (now, earlier)
+        ]
+
+    def step_details(self, step: str) -> dict[str, Any]:
+        return self._facts[0]
+
+    def parent_details(self, step: str) -> dict[str, Any]:
+        return self._facts[1]
+
+
+@pytest.mark.parametrize(
+    ("now", "earlier", "most", "expected"),
+    [
+        (
+            {10: 0.09},
+            {10: 0.1},
+            0.05,
+            "drop of the hold-out's NDCG@10 since the run before is 0.1, must be at most 0.05",
+        ),
+        ({10: 0.09}, {10: 0.1}, 0.1001, None),
+        ({10: 0.2}, {10: 0.1}, 0.0, None),
+        ({10: 0.0}, {10: 0.1}, None, None),
+        ({10: 0.0}, {5: 0.1}, 0.0, None),
+        ({10: 0.0}, {}, 0.0, None),
+    ],
+)
+def test_a_worse_hold_out_is_found(
+    now: dict[int, float], earlier: dict[int, float], most: float | None, expected: str | None
+) -> None:
+    settings = Settings(
+        storage={"root": "r"}, events={"path": "e"}, feedback={"kind": "implicit"}, evaluate={"split": "random"},
+        audit={"max_ndcg_drop": most},
+    )  # fmt: skip
+    found = [str(check) for check in ndcg_drop(Evaluated(now, earlier), settings) if not check.passed]
+    assert found == ([] if expected is None else [expected])
 
 
 def _verdicts(spark: SparkSession, rows: list[tuple[Any, ...]]) -> DataFrame:

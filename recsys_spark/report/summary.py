@@ -56,6 +56,8 @@ def _facts(steps: dict[str, dict[str, Any]]) -> Iterator[tuple[str, str]]:
     if errors := _errors(evaluate["metrics"]):
         yield "Predicted", errors
     yield from _about_lists(lists, steps.get("rules", {}))
+    if forced := audit_line(steps.get("audit", {})):
+        yield "Forced", forced
 
 
 def _about_lists(lists: dict[str, Any], rules: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -67,6 +69,13 @@ def _about_lists(lists: dict[str, Any], rules: dict[str, Any]) -> Iterator[tuple
         yield "Short", _short(lists)
     if "requested" in lists:
         yield "Requested", ", ".join(f"{outcome} {count:,}" for outcome, count in sorted(lists["requested"].items()))
+
+
+def audit_line(audit: dict[str, Any]) -> str | None:
+    """What was published against the audit, and why."""
+    if "forced" not in audit:
+        return None
+    return f"published although {'; '.join(audit['failed'])}: {audit['forced']}"
 
 
 def _rules(rules: dict[str, Any]) -> str:

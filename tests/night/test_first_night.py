@@ -140,7 +140,7 @@ def test_the_manifest_describes_every_file(nights: TwoNights) -> None:
     others |= {"neighbor_blocks", "selection_neighbor_blocks", "blend_candidates"}
     others |= {"item_rules", "user_rules", "requested_users"}
     assert set(manifest["tables"]) == {table.name for table in TABLES} - others
-    assert set(manifest["folders"]) == {"model", "selection", "learning_curve", "trend"}
+    assert set(manifest["folders"]) == {"model", "selection", "learning_curve", "trend", "audit"}
     assert manifest["input"]["input"] == len(checkerboard()) + len(REJECTED) + len(LATER)
     assert manifest["seeds"] == {"seed": 3}
     assert manifest["settings"]["model"]["embedding_dim"] == 4
