@@ -22,7 +22,7 @@ from recsys_spark.night import Step, open_night, parse_run_date
 from recsys_spark.report.advised import print_advice
 from recsys_spark.report.compared import print_comparison
 from recsys_spark.report.planned import print_plan
-from recsys_spark.report.published import predict_to, print_lists, print_runs, roll_back
+from recsys_spark.report.published import clean_up, predict_to, print_lists, print_runs, roll_back
 from recsys_spark.report.summary import print_summary
 from recsys_spark.report.tuned import gain_of, print_line, print_trial, print_tuned
 from recsys_spark.search_spaces import sections_of
@@ -148,6 +148,17 @@ def rollback(
 ) -> None:
     """Point readers at an earlier published run."""
     roll_back(load_settings(settings, overrides or []), run_id, console)
+
+
+@app.command("clean")
+@_reported
+def clean(
+    settings: SettingsFile,
+    is_dry: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+    overrides: Overrides = None,
+) -> None:
+    """Remove the runs that storage.keep_runs and storage.keep_days do not keep, as each night does at its end."""
+    clean_up(load_settings(settings, overrides or []), is_dry, console)
 
 
 @app.command("show")

@@ -25,6 +25,7 @@ from recsys_spark.storage.filesystem import FileSystem, open_filesystem
 from recsys_spark.storage.lease import Lease, hold_lease
 from recsys_spark.storage.paths import new_run_id
 from recsys_spark.storage.publishing import publish
+from recsys_spark.storage.retention import Keep, remove_old_runs
 from recsys_spark.storage.run_storage import RunStorage
 from recsys_spark.storage.runs import find_unfinished, open_run, start_run
 
@@ -206,6 +207,13 @@ def publish_run(night: Night) -> None:
     except Exception as error:
         raise StepFailedError("publish", storage.run.run_id, error, _is_published(storage)) from error
     _print_line(night, "publish", usage, "now current" if is_current else "published; a newer run date stays current")
+    _remove_old_runs(night)
+
+
+def kept_runs(settings: Settings) -> Keep:
+    """Which runs the settings keep."""
+    chosen = settings.storage
+    return Keep(chosen.keep_runs, chosen.keep_days, datetime.timedelta(hours=chosen.grace_hours))
 
 
 def parse_run_date(text: str | None) -> datetime.date | None:
@@ -235,6 +243,17 @@ def scratch_folder() -> Iterator[Path]:
 def today(settings: Settings) -> datetime.date:
     """The date where the events are from."""
     return datetime.datetime.now(ZoneInfo(settings.events.timezone)).date()
+
+
+def _remove_old_runs(night: Night) -> None:
+    """What cannot be removed tonight is tried again after the next night: the lists are out, and that counts."""
+    try:
+        removed = remove_old_runs(night.storage.filesystem, night.storage.run.root, kept_runs(night.settings))
+    except (OSError, RecsysError) as error:
+        night.console.print(f"old runs were not all removed: {error}", highlight=False, soft_wrap=True)
+        return
+    if removed:
+        night.console.print(f"{len(removed):,} old runs removed", highlight=False)
 
 
 def _unfinished(filesystem: FileSystem, root: str, run_date: datetime.date) -> str:

@@ -47,6 +47,15 @@ class StorageSettings(Section):
     lease_ttl_s: int = Field(
         600, ge=10, description="Seconds without a heartbeat after which another night may take over the root."
     )
+    keep_runs: int | None = Field(
+        None, ge=1, description="Published runs to keep, the newest; older ones are removed after a night. None: all."
+    )
+    keep_days: int | None = Field(
+        None, ge=1, description="Days a run is kept, however many there are. None: as `keep_runs` says."
+    )
+    grace_hours: float = Field(
+        24.0, ge=0, description="Hours a run is kept after readers were pointed to another: some may still read it."
+    )
 
 
 class SparkSettings(Section):

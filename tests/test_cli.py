@@ -39,7 +39,7 @@ def refused(workspace: Workspace, outcome: Outcome, code: int = 2) -> str:
 
 
 def test_the_commands() -> None:
-    looks = {"run", "advise", "compare", "tune", "plan", "publish", "list-runs", "rollback", "show", "predict"}
+    looks = {"run", "advise", "compare", "tune", "plan", "publish", "list-runs", "rollback", "clean", "show", "predict"}
     assert set(COMMANDS) == {step.name for step in nightly.STEPS} | looks
 
 

@@ -17,13 +17,16 @@ from rich.text import Text
 from recsys_spark.blockwise.predict import RatingScale, predict_pairs, with_ratings
 from recsys_spark.errors import RecsysError, SettingsError
 from recsys_spark.model_sections import ModelSettings
-from recsys_spark.night import scratch_folder
+from recsys_spark.night import kept_runs, scratch_folder
 from recsys_spark.report.lists import read_lists
 from recsys_spark.scoring import published_items
 from recsys_spark.session import open_session
 from recsys_spark.storage.filesystem import FileSystem, open_filesystem
+from recsys_spark.storage.lease import hold_lease
+from recsys_spark.storage.paths import new_run_id
 from recsys_spark.storage.pointer import current_run
 from recsys_spark.storage.publishing import rollback
+from recsys_spark.storage.retention import removable_runs, remove_old_runs
 from recsys_spark.storage.run_storage import RunStorage
 from recsys_spark.storage.runs import list_runs, open_run
 from recsys_spark.tables import ITEMS, RECOMMENDATIONS, USER_EMBEDDINGS, USERS
@@ -48,6 +51,29 @@ def roll_back(settings: Settings, run_id: str | None, console: Console) -> None:
     """Point readers at an earlier published run and say which."""
     run = rollback(_filesystem(settings), settings.storage.root, run_id)
     console.print(f"readers now see run {run.run_id} of {run.run_date}", highlight=False)
+
+
+def clean_up(settings: Settings, is_dry: bool, console: Console) -> None:
+    """Remove the runs that the settings do not keep, or say which those are.
+
+    Raises:
+        SettingsError: when the settings keep all runs.
+        LeaseHeldError: when a night works on the root.
+    """
+    keep, root = kept_runs(settings), settings.storage.root
+    if not keep.is_limited:
+        raise SettingsError("nothing says what may go: set storage.keep_runs or storage.keep_days")
+    filesystem = _filesystem(settings)
+    if is_dry:
+        removed = removable_runs(filesystem, root, keep)
+    else:
+        with hold_lease(filesystem, root, new_run_id(), settings.storage.lease_ttl_s):
+            removed = remove_old_runs(filesystem, root, keep)
+    word = "would be removed" if is_dry else "removed"
+    for info in removed:
+        state = "published" if info.is_published else "unfinished"
+        console.print(f"{word}: {state} run {info.run.run_id} of {info.run.run_date}", highlight=False)
+    console.print(f"{len(removed):,} runs {word}", highlight=False)
 
 
 def print_lists(settings: Settings, user_id: str, console: Console) -> None:
