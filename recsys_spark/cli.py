@@ -22,7 +22,7 @@ from recsys_spark.night import Step, open_night, parse_run_date
 from recsys_spark.report.advised import print_advice
 from recsys_spark.report.compared import print_comparison
 from recsys_spark.report.planned import print_plan
-from recsys_spark.report.published import clean_up, predict_to, print_lists, print_runs, roll_back
+from recsys_spark.report.published import clean_up, forget, predict_to, print_lists, print_runs, roll_back
 from recsys_spark.report.summary import print_summary
 from recsys_spark.report.tuned import gain_of, print_line, print_trial, print_tuned
 from recsys_spark.search_spaces import sections_of
@@ -159,6 +159,17 @@ def clean(
 ) -> None:
     """Remove the runs that storage.keep_runs and storage.keep_days do not keep, as each night does at its end."""
     clean_up(load_settings(settings, overrides or []), is_dry, console)
+
+
+@app.command("forget")
+@_reported
+def forget_a_user(
+    settings: SettingsFile,
+    user: Annotated[str, typer.Option("--user", metavar="ID", help="External id of the user.")],
+    overrides: Overrides = None,
+) -> None:
+    """Forget a user: no later night reads their rows, and the runs that hold them go after the next one."""
+    forget(load_settings(settings, overrides or []), user, console)
 
 
 @app.command("show")

@@ -1,4 +1,4 @@
-"""What a night takes over from the run before: kept interactions and the range of its ratings."""
+"""What a night takes over from the run before: the index, kept interactions, the range of ratings; who is forgotten."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.errors import RecsysError
-from recsys_spark.tables import EVENTS, INTERACTIONS
+from recsys_spark.sources import read_entities
+from recsys_spark.storage.forgotten import read_forgotten
+from recsys_spark.tables import EVENTS, INTERACTIONS, USERS, Table
+from recsys_spark.transforms.forgotten import forgotten_users, without_forgotten, without_names
 from recsys_spark.transforms.interactions import decay_kept
 
 if TYPE_CHECKING:
@@ -21,7 +24,27 @@ def kept_interactions(storage: RunStorage, settings: Settings) -> DataFrame | No
     kept = storage.read_parent(INTERACTIONS) if settings.events.incremental else None
     if kept is None or storage.parent is None:
         return None
+    kept = kept.join(forgotten_users(storage.read(USERS)), on="user_idx", how="left_anti")
     return decay_kept(kept, settings.feedback, (storage.run.run_date - storage.parent.run_date).days)
+
+
+def known_index(storage: RunStorage, table: Table) -> DataFrame | None:
+    """The index of the run before, without the names of users who are forgotten; None without a run before."""
+    known = storage.read_parent(table)
+    return known if known is None or table is not USERS else without_names(known, forgotten_hashes(storage))
+
+
+def described_entities(storage: RunStorage, settings: Settings) -> dict[str, DataFrame]:
+    """The described items and users, those who are forgotten left out."""
+    described = read_entities(storage.spark, settings)
+    if USERS.name in described:
+        described[USERS.name] = without_forgotten(described[USERS.name], "id", forgotten_hashes(storage))
+    return described
+
+
+def forgotten_hashes(storage: RunStorage) -> tuple[str, ...]:
+    """The SHA-256 of the ids of all users who are forgotten."""
+    return tuple(each.user_sha256 for each in read_forgotten(storage.filesystem, storage.run.root))
 
 
 def value_range(storage: RunStorage, settings: Settings) -> tuple[float, float]:

@@ -22,12 +22,14 @@ from recsys_spark.progress import StepUsage, watch_step
 from recsys_spark.session import open_session
 from recsys_spark.sources import check_inputs
 from recsys_spark.storage.filesystem import FileSystem, open_filesystem
+from recsys_spark.storage.forgotten import require_after_forgotten
 from recsys_spark.storage.lease import Lease, hold_lease
 from recsys_spark.storage.paths import new_run_id
 from recsys_spark.storage.publishing import publish
+from recsys_spark.storage.records import from_iso
 from recsys_spark.storage.retention import Keep, remove_old_runs
 from recsys_spark.storage.run_storage import RunStorage
-from recsys_spark.storage.runs import find_unfinished, open_run, start_run
+from recsys_spark.storage.runs import find_unfinished, open_run, read_run_record, start_run
 
 if TYPE_CHECKING:
     from recsys_spark.config import Settings
@@ -267,6 +269,8 @@ def _unfinished(filesystem: FileSystem, root: str, run_date: datetime.date) -> s
 
 def _reopen(spark: SparkSession, settings: Settings, run_id: str, run_date: datetime.date | None) -> RunStorage:
     storage = open_run(spark, settings.storage.root, run_id, settings.digest(), writers=WRITERS)
+    created_at = from_iso(read_run_record(storage.filesystem, storage.run)["created_at"])
+    require_after_forgotten(storage.filesystem, settings.storage.root, run_id, created_at)
     if run_date not in (None, storage.run.run_date):
         raise SettingsError(f"run {run_id} is of {storage.run.run_date}, not of --run-date {run_date}")
     return storage

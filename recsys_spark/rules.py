@@ -28,6 +28,7 @@ from recsys_spark.tables import (
     USER_RULES,
     USERS,
 )
+from recsys_spark.transforms.forgotten import forgotten_users
 from recsys_spark.transforms.rules import account_requested, judge_items
 from recsys_spark.transforms.user_rules import ALLOWED, DENIED, build_user_rules, count_users, ruled_pairs, wanted_users
 
@@ -78,8 +79,9 @@ def possible_lists(storage: RunStorage, settings: Settings) -> tuple[DataFrame, 
         positions = pd.DataFrame({"item_idx": np.flatnonzero(is_candidate).astype(np.int32)})
         candidates = storage.spark.createDataFrame(positions, "item_idx int")
         seen = storage.read(INTERACTIONS)
-        free = free_items(storage.read(USERS), seen, candidates, settings.recommend.exclude_seen)
-        return free, storage.count(USERS)
+        users = storage.read(USERS)
+        free = free_items(users, seen, candidates, settings.recommend.exclude_seen)
+        return free, storage.count(USERS) - forgotten_users(users).count()
     path = save_array(storage.scratch / "candidates.npy", is_candidate)
     flags, blocks = distribute_array(storage.spark, path), blocks_of(storage, USER_BLOCKS, USER_RULES)
     possible = possible_lengths(blocks, rules, flags, settings.recommend.top_k).frame()

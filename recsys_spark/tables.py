@@ -24,6 +24,10 @@ STRING, INTEGER, LONG, FLOAT, DOUBLE = StringType(), IntegerType(), LongType(), 
 BINARY, TIMESTAMP, DATE = BinaryType(), TimestampType(), DateType()
 
 
+FORGOTTEN_ID = "__forgotten__:"
+"""What stands, before the position, in the place of the id of a user who asked to be forgotten."""
+
+
 @dataclass(frozen=True)
 class Column:
     """A column: its name, Spark type and meaning; `nullable` only where null means something."""
@@ -87,7 +91,7 @@ USERS = Table(
     "The user index: contiguous, kept from night to night, new users appended.",
     (
         Column("user_idx", INTEGER, "Position of the user, 0 to users - 1."),
-        Column("user_id", STRING, "External id."),
+        Column("user_id", STRING, "External id; `__forgotten__:` and the position where the user is forgotten."),
         Column("attributes", MapType(STRING, STRING), "Attributes mapped in the settings; empty when none."),
     ),
     key=("user_idx",),

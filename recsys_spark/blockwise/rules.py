@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyspark.sql.pandas.types import to_arrow_type
 from pyspark.sql.types import IntegerType, StringType, StructField, StructType
@@ -17,7 +18,7 @@ from recsys_spark.blockwise.plan import Block, BlockMap, Blocks
 from recsys_spark.blockwise.scorers import Scored
 from recsys_spark.kernels.csr import Exclusions, IndexLists, allowed_rows
 from recsys_spark.kernels.topk import TopK
-from recsys_spark.tables import RECOMMENDATIONS
+from recsys_spark.tables import FORGOTTEN_ID, RECOMMENDATIONS
 
 Counts = NDArray[np.integer]
 
@@ -47,8 +48,9 @@ class RuledUsers:
         return scored._replace(best=shorter)
 
     def of_wanted(self, rows: pa.RecordBatch) -> pa.RecordBatch:
-        """The rows, (users,), of those who get one."""
-        is_wanted = self.lengths >= 0
+        """The rows, (users,), of those who get one; who is forgotten gets none."""
+        is_forgotten = pc.starts_with(rows.column("user_id"), FORGOTTEN_ID).to_numpy(zero_copy_only=False)
+        is_wanted = (self.lengths >= 0) & ~is_forgotten
         return rows if is_wanted.all() else rows.filter(pa.array(is_wanted))
 
 

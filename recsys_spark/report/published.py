@@ -22,6 +22,7 @@ from recsys_spark.report.lists import read_lists
 from recsys_spark.scoring import published_items
 from recsys_spark.session import open_session
 from recsys_spark.storage.filesystem import FileSystem, open_filesystem
+from recsys_spark.storage.forgotten import FOLDER, forget_user
 from recsys_spark.storage.lease import hold_lease
 from recsys_spark.storage.paths import new_run_id
 from recsys_spark.storage.pointer import current_run
@@ -57,12 +58,9 @@ def clean_up(settings: Settings, is_dry: bool, console: Console) -> None:
     """Remove the runs that the settings do not keep, or say which those are.
 
     Raises:
-        SettingsError: when the settings keep all runs.
         LeaseHeldError: when a night works on the root.
     """
     keep, root = kept_runs(settings), settings.storage.root
-    if not keep.is_limited:
-        raise SettingsError("nothing says what may go: set storage.keep_runs or storage.keep_days")
     filesystem = _filesystem(settings)
     if is_dry:
         removed = removable_runs(filesystem, root, keep)
@@ -73,7 +71,30 @@ def clean_up(settings: Settings, is_dry: bool, console: Console) -> None:
     for info in removed:
         state = "published" if info.is_published else "unfinished"
         console.print(f"{word}: {state} run {info.run.run_id} of {info.run.run_date}", highlight=False)
-    console.print(f"{len(removed):,} runs {word}", highlight=False)
+    hint = "" if keep.is_limited else "; neither storage.keep_runs nor storage.keep_days is set"
+    console.print(f"{len(removed):,} runs {word}{hint}", highlight=False)
+
+
+def forget(settings: Settings, user_id: str, console: Console) -> None:
+    """Keep a record that a user is to be forgotten, and say what still holds them.
+
+    Raises:
+        LeaseHeldError: when a night works on the root: it would publish what it has read already.
+    """
+    root, filesystem = settings.storage.root, _filesystem(settings)
+    with hold_lease(filesystem, root, new_run_id(), settings.storage.lease_ttl_s):
+        record = forget_user(filesystem, root, user_id)
+    runs = len(list_runs(filesystem, root))
+    console.print(
+        f"user {user_id!r} is forgotten from now on; record {record.user_sha256[:12]} in {root}/{FOLDER}",
+        highlight=False,
+    )
+    if runs:
+        console.print(
+            f"{runs:,} runs may hold them: these go once the next night is published and "
+            f"storage.grace_hours = {settings.storage.grace_hours:g} have passed",
+            highlight=False,
+        )
 
 
 def print_lists(settings: Settings, user_id: str, console: Console) -> None:

@@ -11,6 +11,7 @@ from pyspark.sql import SparkSession
 from recsys_spark.storage.checksums import folder_files, hash_files, table_files
 from recsys_spark.storage.errors import StorageError, UnknownRunError
 from recsys_spark.storage.filesystem import FileSystem
+from recsys_spark.storage.forgotten import require_after_forgotten
 from recsys_spark.storage.lease import Lease
 from recsys_spark.storage.manifest import Manifest, describe_run, read_manifest
 from recsys_spark.storage.paths import Run
@@ -87,6 +88,7 @@ def rollback(
     """
     published = sorted((info for info in runs_under(filesystem, root) if info.is_published), key=publication_order)
     target = _given(filesystem, root, published, run_id) if run_id else _previous(filesystem, root, published)
+    require_after_forgotten(filesystem, root, target.run.run_id, target.created_at)
     problems = verify_run(filesystem, target.run, spark, should_hash=should_hash)
     if problems:
         shown, more = "; ".join(problems[:_SHOWN_PROBLEMS]), len(problems) - _SHOWN_PROBLEMS

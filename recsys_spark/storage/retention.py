@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from recsys_spark.storage.filesystem import FileSystem
+from recsys_spark.storage.forgotten import finish_forgetting, read_forgotten
 from recsys_spark.storage.paths import Run, run_dates, runs_of
 from recsys_spark.storage.pointer import current_run, read_history
 from recsys_spark.storage.records import utc_now
@@ -32,18 +33,24 @@ class Keep:
 def removable_runs(filesystem: FileSystem, root: str, keep: Keep, now: datetime | None = None) -> tuple[RunInfo, ...]:
     """The runs that may be removed, the oldest first.
 
+    Those that were started before a user was forgotten go however many are kept, once readers have another.
+
     Raises:
         StorageError: when the pointer or the record of a run is broken: nothing is known to be safe then.
     """
-    if not keep.is_limited:
+    forgotten = max((each.forgotten_at for each in read_forgotten(filesystem, root)), default=None)
+    if not keep.is_limited and forgotten is None:
         return ()
     now = utc_now() if now is None else now
     current = current_run(filesystem, root)
     runs = runs_under(filesystem, root, current)
-    kept = _kept_published(runs, keep, now)
-    kept |= {run_id for run_id, until in read_history(filesystem, root) if until > now - keep.grace}
-    kept |= {info.run.run_id for info in runs if info.is_current or _is_young(info, keep, now)}
-    kept |= _kept_unfinished(runs, kept)
+    kept = _needed(filesystem, root, runs, keep, now)
+    wanted = _wanted(runs, keep, now) if keep.is_limited else {info.run.run_id for info in runs}
+    kept |= {
+        info.run.run_id
+        for info in runs
+        if info.run.run_id in wanted and (forgotten is None or info.created_at >= forgotten)
+    }
     # What builds on a run cannot go on without it.
     kept |= {info.run.parent for info in runs if not info.is_published and info.run.run_id in kept and info.run.parent}
     return tuple(info for info in runs if info.run.run_id not in kept)
@@ -54,8 +61,8 @@ def remove_old_runs(filesystem: FileSystem, root: str, keep: Keep) -> tuple[RunI
     removed = removable_runs(filesystem, root, keep)
     for info in removed:
         remove_run(filesystem, info.run)
-    if keep.is_limited:
-        remove_leftovers(filesystem, root)
+    remove_leftovers(filesystem, root)
+    finish_forgetting(filesystem, root, min((info.created_at for info in runs_under(filesystem, root)), default=None))
     return removed
 
 
@@ -77,23 +84,33 @@ def remove_leftovers(filesystem: FileSystem, root: str) -> int:
     return len(leftovers)
 
 
-def _kept_published(runs: tuple[RunInfo, ...], keep: Keep, now: datetime) -> set[str]:
+def _needed(filesystem: FileSystem, root: str, runs: tuple[RunInfo, ...], keep: Keep, now: datetime) -> set[str]:
+    """What readers see or may still read, and what the next night builds on."""
+    needed = {run_id for run_id, until in read_history(filesystem, root) if until > now - keep.grace}
+    needed |= {
+        info.run.run_id for info in runs if info.published_at is not None and info.published_at > now - keep.grace
+    }
+    return needed | {info.run.run_id for info in runs if info.is_current} | _newest(runs, 1)
+
+
+def _wanted(runs: tuple[RunInfo, ...], keep: Keep, now: datetime) -> set[str]:
+    """What the settings keep beyond that; a run that was never published as long as none of a later date was."""
+    published = _newest(runs, keep.runs or 1)
+    latest = max((info.run.run_date for info in runs if info.run.run_id in published), default=None)
+    unfinished = {
+        info.run.run_id for info in runs if not info.is_published and (latest is None or info.run.run_date >= latest)
+    }
+    return published | unfinished | {info.run.run_id for info in runs if _is_young(info, keep, now)}
+
+
+def _newest(runs: tuple[RunInfo, ...], count: int) -> set[str]:
+    """The newest published runs that were not withdrawn; the next night builds on the first of them."""
     published = [info for info in runs if info.is_published and not info.is_withdrawn]
     orders = sorted((publication_order(info) for info in published), reverse=True)
-    oldest = orders[: max(keep.runs or 0, 1)][-1:]  # the next night builds on the newest
-    kept = {info.run.run_id for info in published if [publication_order(info)] >= oldest}
-    grace = {info.run.run_id for info in runs if info.published_at is not None and info.published_at > now - keep.grace}
-    return kept | grace
+    oldest = orders[:count][-1:]
+    return {info.run.run_id for info in published if [publication_order(info)] >= oldest}
 
 
 def _is_young(info: RunInfo, keep: Keep, now: datetime) -> bool:
     since = info.created_at if info.published_at is None else info.published_at
     return keep.days is not None and since > now - timedelta(days=keep.days)
-
-
-def _kept_unfinished(runs: tuple[RunInfo, ...], kept: set[str]) -> set[str]:
-    """Runs that were never published stay as long as there is no kept run of a later date: somebody may go on."""
-    newest = max((info.run.run_date for info in runs if info.is_published and info.run.run_id in kept), default=None)
-    return {
-        info.run.run_id for info in runs if not info.is_published and (newest is None or info.run.run_date >= newest)
-    }

@@ -18,7 +18,7 @@ from pyspark.sql.types import (
 )
 
 from recsys_spark.errors import SettingsError
-from recsys_spark.tables import EVENTS
+from recsys_spark.tables import EVENTS, FORGOTTEN_ID
 
 if TYPE_CHECKING:
     from recsys_spark.sections import EventSettings, FeedbackSettings
@@ -88,6 +88,7 @@ def id_rules(column: str, name: str, max_bytes: int) -> dict[str, Column]:
         f"{name}_id_missing": value.isNull() | (F.trim(value) == ""),
         f"{name}_id_too_long": F.octet_length(value) > max_bytes,
         f"{name}_id_not_utf8": ~F.is_valid_utf8(value),
+        f"{name}_id_reserved": value.startswith(FORGOTTEN_ID),
     }
 
 

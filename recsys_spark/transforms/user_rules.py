@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 
 from recsys_spark.blockwise.blocks import binary_cell
 from recsys_spark.kernels.hidden_items import HiddenItems, hide_items
-from recsys_spark.tables import USER_RULES
+from recsys_spark.tables import FORGOTTEN_ID, USER_RULES
 from recsys_spark.transforms.events import end_of
 from recsys_spark.transforms.matrix import block_of
 
@@ -53,6 +53,7 @@ def wanted_users(
             chosen = chosen.join(named, on="user_id", how="left")
     if "requested_users" in sources:
         wanted = F.coalesce(wanted, F.lit(False)) | F.coalesce("requested_users", F.lit(False))
+    wanted = wanted & ~F.col("user_id").startswith(FORGOTTEN_ID)
     length = F.col("given_length").try_cast("int")
     length = F.when(length >= 0, F.least(length, F.lit(top_k))).otherwise(top_k)
     has_candidates = F.col("candidates").isNotNull() if "candidates" in sources else F.lit(False)
