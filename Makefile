@@ -72,10 +72,10 @@ setup: check $(VENV)/.dev ## Make .venv with everything, for development
 lock: $(VENV)/.dev ## Resolve the locked dependencies anew
 	@set -- --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 		--no-annotate --no-header --upgrade --quiet; \
-	$(BIN)/uv pip compile pyproject.toml --extra driver --group dev "$$@" -o requirements/dev.txt; \
-	$(BIN)/uv pip compile pyproject.toml --extra driver --group build -c requirements/dev.txt "$$@" -o requirements/run.txt; \
+	$(BIN)/uv pip compile pyproject.toml --extra driver --extra stores --extra iceberg --group dev "$$@" -o requirements/dev.txt; \
+	$(BIN)/uv pip compile pyproject.toml --extra driver --extra stores --group build -c requirements/dev.txt "$$@" -o requirements/run.txt; \
 	$(BIN)/uv pip compile pyproject.toml --extra driver --group bench -c requirements/dev.txt "$$@" -o requirements/bench.txt; \
-	$(BIN)/uv pip compile pyproject.toml -c requirements/dev.txt --no-emit-package pyspark --no-emit-package py4j \
+	$(BIN)/uv pip compile pyproject.toml --extra stores -c requirements/dev.txt --no-emit-package pyspark --no-emit-package py4j \
 		"$$@" -o requirements/executor.txt
 
 .PHONY: clean
