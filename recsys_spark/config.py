@@ -31,6 +31,7 @@ from recsys_spark.blend_sections import (
 from recsys_spark.content_sections import ContentSettings
 from recsys_spark.diversity_sections import DiversitySettings
 from recsys_spark.errors import SettingsError
+from recsys_spark.export_sections import ExportName, StoreExport
 from recsys_spark.model_sections import ModelSettings, NeighborhoodSettings
 from recsys_spark.reason_sections import ReasonSettings
 from recsys_spark.sections import (
@@ -56,7 +57,10 @@ _PREFIX = "RECSYS_SPARK__"
 class Settings(BaseSettings):
     """Everything a night needs to know."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=_PREFIX, env_nested_delimiter="__")
+    # An input may hold a secret that was put where none belongs.
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix=_PREFIX, env_nested_delimiter="__", hide_input_in_errors=True
+    )
 
     storage: StorageSettings
     events: EventSettings
@@ -83,6 +87,7 @@ class Settings(BaseSettings):
     audit: AuditSettings = AuditSettings()
     plan: PlanSettings = PlanSettings()
     tune: TuneSettings = TuneSettings()
+    exports: dict[ExportName, StoreExport] = Field({}, description="Stores that lists are exported to, by name.")
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of everything random.")
 
     @classmethod
@@ -221,8 +226,8 @@ class Settings(BaseSettings):
             )
 
     def digest(self) -> str:
-        """SHA-256 of what the results depend on: all but where they and logs are written, the Spark session, tuning."""
-        excluded: Any = {"storage": True, "spark": True, "tune": True, "model": {"tensorboard"}}
+        """SHA-256 of what the results depend on: all but where they and logs go, the Spark session, tuning."""
+        excluded: Any = {"storage": True, "spark": True, "tune": True, "exports": True, "model": {"tensorboard"}}
         content = self.model_dump(mode="json", exclude=excluded)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -327,7 +332,7 @@ def _first_line(error: ValidationError) -> str:
         if problem["type"] == "extra_forbidden":
             message = "unknown setting"
         given = "" if isinstance(problem["input"], dict | BaseModel) else f", got {problem['input']!r}"
-        if problem["type"] == "value_error":
+        if problem["type"] == "value_error" or problem["loc"][:1] == ("exports",):  # there it may be a secret
             given = ""
         problems.append(f"{key}: {message}{given}" if key else f"{message}{given}")
     return "; ".join(problems)

@@ -40,6 +40,7 @@ def refused(workspace: Workspace, outcome: Outcome, code: int = 2) -> str:
 
 def test_the_commands() -> None:
     looks = {"run", "advise", "compare", "tune", "plan", "publish", "list-runs", "rollback", "show", "predict"}
+    looks |= {"export"}
     assert set(COMMANDS) == {step.name for step in nightly.STEPS} | looks
 
 
@@ -71,7 +72,7 @@ def test_wrong_usage_ends_with_2(arguments: list[str], capsys: pytest.CaptureFix
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_missing_settings_file_is_named_by_every_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    more = {"show": ["--user", "a"], "predict": ["--pairs", "a.csv"]}.get(command, [])
+    more = {"show": ["--user", "a"], "predict": ["--pairs", "a.csv"], "export": ["--to", "a"]}.get(command, [])
     assert main([command, "--settings", "/nowhere/a.toml", *more]) == 2
     assert capsys.readouterr().err == (
         "error: settings file '/nowhere/a.toml' cannot be read: No such file or directory\n"

@@ -30,10 +30,11 @@ class Options:
         if unknown:
             raise SettingsError(f"unknown option {', '.join(unknown)}: there are {', '.join(sorted(named.values()))}")
         types = get_type_hints(cls)
+        texts = {named[key]: value for key, value in found.items() if key in named}
         try:
-            return cls(**{named[key]: _parsed(value, types[named[key]]) for key, value in found.items() if key in named})
+            return cls(**{name: _parsed(text, types[name]) for name, text in texts.items()})
         except TypeError:
-            missing = sorted(set(named.values()) - {named[key] for key in found if key in named})
+            missing = sorted(set(named.values()) - set(texts))
             raise SettingsError(f"an option is missing, one of {', '.join(missing)}") from None
         except ValueError:
             raise SettingsError("an option that should be a number is none") from None
@@ -41,7 +42,7 @@ class Options:
     def as_texts(self) -> dict[str, str]:
         """The options for a Spark writer; `parse` gives the same again."""
         given = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in given.items() if value is not None}
+        return {name: str(value) for name, value in given.items() if value is not None}
 
 
 def _parsed(text: str, hint: Any) -> Any:

@@ -21,7 +21,8 @@ from recsys_spark.sinks.contract import Recommendations, Served
 _SETUP = """
 CREATE TABLE IF NOT EXISTS {runs} (
   generation integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY, run_id text NOT NULL, run_date date NOT NULL,
-  users bigint NOT NULL, started_at timestamptz NOT NULL DEFAULT now(), served_at timestamptz, superseded_at timestamptz);
+  users bigint NOT NULL, started_at timestamptz NOT NULL DEFAULT now(), served_at timestamptz,
+  superseded_at timestamptz);
 CREATE TABLE IF NOT EXISTS {parts} (
   generation integer NOT NULL REFERENCES {runs} ON DELETE CASCADE, part integer NOT NULL, users bigint NOT NULL,
   PRIMARY KEY (generation, part));
@@ -64,7 +65,7 @@ class Layout:
 
     def statement(self, text: str, **more: sql.Composable) -> sql.Composed:
         """A statement with the names filled in."""
-        return sql.SQL(text).format(**self.names, **more)  # type: ignore[arg-type]
+        return sql.SQL(text).format(**self.names, **more)
 
     def setup(self) -> sql.Composed:
         """What makes everything that is not there."""

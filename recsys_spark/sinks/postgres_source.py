@@ -1,9 +1,9 @@
 """`df.write.format("recsys_postgres")`: lists written to PostgreSQL by COPY, served by one UPDATE. Workers import this.
 
-Each task copies its rows and notes its part in one transaction: of two attempts at a part the second finds the note and
-takes its rows back. `commit` runs in a process of its own: it counts, builds the primary key, and then one transaction
-attaches the table as a partition and moves the one row that says what is served. Readers take no lock that waits for it,
-and one in an older transaction sees the run before. `abort` cleans nothing; the next export does.
+Each task copies its rows and notes its part in one transaction: of two attempts at a part the second finds the note
+and takes its rows back. `commit` runs in a process of its own: it counts, builds the primary key, and then one
+transaction attaches the table as a partition and moves the one row that says what is served. Readers take no lock that
+waits for it, and one in an older transaction sees the run before. `abort` cleans nothing; a later export does.
 """
 
 from __future__ import annotations
@@ -243,7 +243,9 @@ def _start(options: PostgresOptions) -> int:
         connection.execute(_SETUP_LOCK, (f"{options.schema}.{options.table}",))
         if not _exists(connection, options, "_serving"):
             connection.execute(layout.setup())
-        begin = layout.statement("INSERT INTO {runs} (run_id, run_date, users) VALUES (%s, %s, %s) RETURNING generation")
+        begin = layout.statement(
+            "INSERT INTO {runs} (run_id, run_date, users) VALUES (%s, %s, %s) RETURNING generation"
+        )
         row = connection.execute(begin, (options.run_id, options.run_date, options.users)).fetchone()
         assert row is not None  # noqa: S101 - INSERT ... RETURNING gives a row
         generation = int(row[0])

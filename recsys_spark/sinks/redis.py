@@ -128,12 +128,12 @@ class RecommendationReader:
         content = self._client.hget(serving.generation(self._prefix).key(user_id), user_id)
         if content is None:
             return None
-        items, scores = json.loads(content)  # type: ignore[arg-type]
+        items, scores = json.loads(content)
         return list(zip(items, scores, strict=True))[:k]
 
     def _current(self) -> Serving | None:
         now = time.monotonic()
         if self._serving is None or now - self._asked_at >= self._refresh_s:
-            self._serving = decode_pointer(self._client.get(pointer_key(self._prefix)))  # type: ignore[arg-type]
+            self._serving = decode_pointer(self._client.get(pointer_key(self._prefix)))
             self._asked_at = now
         return self._serving

@@ -99,7 +99,8 @@ class RedisDataSource(DataSource):
             raise ExportError(f"{FORMAT} needs a column {', '.join(missing)}; there are {', '.join(schema.names)}")
         options = RedisOptions.parse(self.options)
         checked_run_date(options.run_date)
-        _reopen(connect(options), options)
+        client = connect(options)
+        retried(lambda: _reopen(client, options), is_transient)
         return RedisWriter(options)
 
 
@@ -197,13 +198,9 @@ def _source(options: RedisOptions) -> str:
     return given or "password_env or password_file, of which neither is set"
 
 
-
-
-
-
 def _serving(client: redis.Redis, options: RedisOptions) -> Serving | None:
     try:
-        return decode_pointer(client.get(pointer_key(options.prefix)))  # type: ignore[arg-type]
+        return decode_pointer(client.get(pointer_key(options.prefix)))
     except (ValueError, TypeError) as error:
         raise ExportError(f"{options.address}, key {pointer_key(options.prefix)}: {error}") from error
 
@@ -217,14 +214,16 @@ def _reopen(client: redis.Redis, options: RedisOptions) -> None:
         with client.pipeline(transaction=True) as pipeline:
             for key in generation.keys:
                 pipeline.expire(key, options.unfinished_s)
-            pipeline.delete(generation.marker).execute()
+            pipeline.delete(generation.marker)
+            pipeline.execute()
 
 
 def _require_complete(client: redis.Redis, options: RedisOptions, written: int) -> None:
     """Count what Redis holds; no key may go while it is counted and served."""
     with client.pipeline(transaction=False) as pipeline:
         for key in options.generation.keys:
-            pipeline.expire(key, options.unfinished_s).hlen(key)
+            pipeline.expire(key, options.unfinished_s)
+            pipeline.hlen(key)
         held = sum(pipeline.execute()[1::2])
     if not held == written == options.users:
         raise ExportError(
@@ -238,14 +237,15 @@ def _flip(client: redis.Redis, options: RedisOptions) -> None:
     generation, pointer = options.generation, pointer_key(options.prefix)
     serving = Serving(options.run_id, options.run_date, generation.buckets, options.users, now_iso())
     with client.pipeline(transaction=True) as pipeline:
-        pipeline.watch(pointer)
+        pipeline.watch(pointer)  # type: ignore[no-untyped-call]
         before = _serving(pipeline, options)
         if before is not None and before.run_id == options.run_id:
             return  # the answer to an earlier try was lost
         pipeline.multi()
         for key in generation.keys:
             pipeline.persist(key)
-        pipeline.set(generation.marker, serving.exported_at).set(pointer, serving.encode())
+        pipeline.set(generation.marker, serving.exported_at)
+        pipeline.set(pointer, serving.encode())
         if before is not None:
             old = before.generation(options.prefix)
             for key in [*old.keys, old.marker]:

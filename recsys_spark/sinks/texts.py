@@ -77,8 +77,9 @@ def _relist(lists: pa.Array, values: pa.Array) -> pa.Array:
 
 
 def _content(lines: pa.Array) -> bytes:
-    """All lines in a row: they lie in one buffer already."""
+    """All lines in a row."""
     if len(lines) == 0:
         return b""
-    joined: bytes = pc.binary_join(pa.LargeListArray.from_arrays([0, len(lines)], lines), "")[0].as_buffer().to_pybytes()
-    return joined
+    joined = pc.binary_join(pa.LargeListArray.from_arrays([0, len(lines)], lines), "")
+    content: bytes = joined[0].as_buffer().to_pybytes()
+    return content

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import socket
 import subprocess
@@ -104,7 +103,7 @@ def postgres_server(folder: Path) -> Iterator[PostgresServer]:
 def _written(path: Path) -> Path:
     """A file with a new password and a line break at the end, as editors leave one."""
     path.write_text(secrets.token_hex(12) + "\n")
-    os.chmod(path, 0o600)
+    path.chmod(0o600)
     return path
 
 
