@@ -94,7 +94,7 @@ def _put(lists: Lists, row: dict[str, Any]) -> None:
     """A line of JSON is a list, a line of CSV one place of it; an empty list has a line with rank 0."""
     user_id = row["user_id"]
     if "item_ids" in row:
-        lists[user_id] = list(zip(row["item_ids"], row["scores"], strict=True))
+        lists[user_id] = list(zip(row["item_ids"], map(float, row["scores"]), strict=True))
         return
     found = lists.setdefault(user_id, [])
     if row["rank"] != "0":

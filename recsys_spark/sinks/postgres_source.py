@@ -29,6 +29,7 @@ from recsys_spark.sinks.texts import COLUMNS, copy_rows
 
 FORMAT = "recsys_postgres"
 _CONNECT_TIMEOUT_S = 20
+_ROWS_A_WRITE = 10_000
 _LOCK_TIMEOUT = "SET LOCAL lock_timeout = '5s'"
 _BRIEF_LOCK_TIMEOUT = "SET LOCAL lock_timeout = '200ms'"
 # Two exports that make the tables at once would both find them missing.
@@ -142,8 +143,9 @@ class PostgresWriter(DataSourceArrowWriter):
         with connection.transaction(), connection.cursor() as cursor:
             with cursor.copy(statement) as copy:
                 for batch in batches:
-                    for start in range(0, len(batch), pace.step(len(batch))):
-                        rows = batch.slice(start, pace.step(len(batch)))
+                    step = pace.step(_ROWS_A_WRITE)
+                    for start in range(0, len(batch), step):
+                        rows = batch.slice(start, step)
                         pace.wait(len(rows))
                         copy.write(copy_rows(rows))
                         users += len(rows)

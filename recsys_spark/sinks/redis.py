@@ -129,7 +129,7 @@ class RecommendationReader:
         if content is None:
             return None
         items, scores = json.loads(content)
-        return list(zip(items, scores, strict=True))[:k]
+        return list(zip(items, map(float, scores), strict=True))[:k]
 
     def _current(self) -> Serving | None:
         now = time.monotonic()

