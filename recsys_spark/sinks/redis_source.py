@@ -185,12 +185,13 @@ def is_transient(error: Exception) -> bool:
 
 def explain(options: RedisOptions, error: Exception) -> str:
     """What is wrong and what to look at."""
+    reason = str(error).rstrip(".")
     if isinstance(error, redis.AuthenticationError):
         who = f"user {options.user!r}" if options.user else "the default user"
-        return f"{options.address} refused {who}: {error}; look at user and {_source(options)}"
+        return f"{options.address} refused {who}: {reason}; look at user and {_source(options)}"
     if isinstance(error, redis.ConnectionError | redis.TimeoutError):
-        return f"{options.address} cannot be reached: {error}; look at host and port, and whether it runs"
-    return f"{options.address}: {error}"
+        return f"{options.address} cannot be reached: {reason}; look at host and port, and whether it runs"
+    return f"{options.address}: {reason}"
 
 
 def _source(options: RedisOptions) -> str:

@@ -35,7 +35,7 @@ class RedisStore:
         """Write by the tasks."""
         options = _redis_options(self._export, storage)
         write_by_tasks(lists_of(storage), self._export, redis_source.FORMAT, options.as_texts())
-        return f"in {options.generation.buckets:,} hashes {options.generation.start}*"
+        return f"in the keys {options.generation.start}*"
 
 
 class PostgresStore:

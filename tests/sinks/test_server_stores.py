@@ -101,9 +101,7 @@ def test_users_who_are_missing_are_noticed(kind: str, export: Export, read: Read
     export(kind, published("r1"))
     short = published("r2")
     receipt = short.filesystem.read_bytes(short.run.receipt_path("recommendations"))
-    short.filesystem.replace(
-        short.run.receipt_path("recommendations"), receipt.replace(b'"rows": 60', b'"rows": 61')
-    )
+    short.filesystem.replace(short.run.receipt_path("recommendations"), receipt.replace(b'"rows": 60', b'"rows": 61'))
     with pytest.raises(ExportError, match="run r2 has 61 users, 60 were written and .* holds 60"):
         export(kind, short)
     assert serves(read(kind), "r1")

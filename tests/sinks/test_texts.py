@@ -14,7 +14,26 @@ from recsys_spark.sinks.texts import copy_rows, json_lists
 from tests.sinks.conftest import table_of
 from tests.sinks.servers import PostgresServer
 
-HOSTILE = ["", ",", '"', "\\", "\n", "\r", "\t", "\r\n", "{}", "=1+1", "NULL", "\\N", "\\.", "é", "\u2028", "😀", " a ", "'"]
+HOSTILE = [
+    "",
+    ",",
+    '"',
+    "\\",
+    "\n",
+    "\r",
+    "\t",
+    "\r\n",
+    "{}",
+    "=1+1",
+    "NULL",
+    "\\N",
+    "\\.",
+    "é",
+    "\u2028",
+    "😀",
+    " a ",
+    "'",
+]
 IDS = st.one_of(st.sampled_from(HOSTILE), st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=6))
 SCORES = st.floats(width=32, allow_nan=False, allow_infinity=False)
 LISTS = st.dictionaries(IDS, st.lists(st.tuples(IDS, SCORES), max_size=4), max_size=8)
