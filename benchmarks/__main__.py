@@ -29,6 +29,7 @@ NAMES = (
     "hybrid_quality",
     "diversity",
     "reasons",
+    "exporting",
 )
 
 

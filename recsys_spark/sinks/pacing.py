@@ -9,7 +9,7 @@ from typing import TypeVar
 
 Answer = TypeVar("Answer")
 
-ATTEMPTS = 6
+ATTEMPTS, FEW_ATTEMPTS = 8, 3
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 10.0
 
 
@@ -47,10 +47,11 @@ def pause_s(attempt: int) -> float:
 def retried(
     work: Callable[[], Answer],
     is_transient: Callable[[Exception], bool],
+    attempts: int = ATTEMPTS,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Answer:
-    """The work's answer; what fails for a passing reason is tried up to `ATTEMPTS` times, so it must be idempotent."""
-    for attempt in range(1, ATTEMPTS):
+    """The work's answer; what fails for a passing reason is tried again, some 16 s long, so it must be idempotent."""
+    for attempt in range(1, attempts):
         try:
             return work()
         except Exception as error:

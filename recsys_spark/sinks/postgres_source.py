@@ -23,7 +23,7 @@ from recsys_spark.sinks.contract import Served
 from recsys_spark.sinks.credentials import Credentials
 from recsys_spark.sinks.errors import ExportError
 from recsys_spark.sinks.options import Options, checked_run_date
-from recsys_spark.sinks.pacing import Pace, pause_s, retried
+from recsys_spark.sinks.pacing import ATTEMPTS, FEW_ATTEMPTS, Pace, pause_s, retried
 from recsys_spark.sinks.postgres import Layout
 from recsys_spark.sinks.texts import COLUMNS, copy_rows
 
@@ -156,7 +156,7 @@ class PostgresWriter(DataSourceArrowWriter):
         return users
 
 
-def connect(options: PostgresOptions) -> psycopg.Connection:
+def connect(options: PostgresOptions, attempts: int = ATTEMPTS) -> psycopg.Connection:
     """A connection, in autocommit; while the server is away it is tried several times."""
 
     def work() -> psycopg.Connection:
@@ -174,7 +174,7 @@ def connect(options: PostgresOptions) -> psycopg.Connection:
             autocommit=True,
         )
 
-    return retried(work, is_transient)
+    return retried(work, is_transient, attempts)
 
 
 def served_run(options: PostgresOptions) -> Served | None:
@@ -184,7 +184,7 @@ def served_run(options: PostgresOptions) -> Served | None:
         ExportError: when the store cannot be asked, and what to look at.
     """
     try:
-        with connect(options) as connection:
+        with connect(options, FEW_ATTEMPTS) as connection:
             if not _exists(connection, options, "_serving"):
                 return None
             row = connection.execute(options.layout.statement("SELECT run_id, run_date FROM {serving}")).fetchone()

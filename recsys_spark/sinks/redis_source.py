@@ -24,7 +24,7 @@ from recsys_spark.sinks.contract import Served
 from recsys_spark.sinks.credentials import Credentials
 from recsys_spark.sinks.errors import ExportError
 from recsys_spark.sinks.options import Options, checked_run_date, now_iso
-from recsys_spark.sinks.pacing import Pace, retried
+from recsys_spark.sinks.pacing import FEW_ATTEMPTS, Pace, retried
 from recsys_spark.sinks.redis import Generation, Serving, bucket_of, buckets_for, decode_pointer, pointer_key
 from recsys_spark.sinks.texts import COLUMNS, json_lists
 
@@ -170,7 +170,7 @@ def served_run(options: RedisOptions) -> Served | None:
         ExportError: when Redis cannot be asked, and what to look at.
     """
     try:
-        serving = retried(lambda: _serving(connect(options), options), is_transient)
+        serving = retried(lambda: _serving(connect(options), options), is_transient, FEW_ATTEMPTS)
     except redis.RedisError as error:
         raise ExportError(explain(options, error)) from error
     return None if serving is None else Served(serving.run_id, date.fromisoformat(serving.run_date))

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -66,12 +67,14 @@ def fail_commit(moment: str) -> None:
         raise ExportError("the commit fails")
 
 
-def kill_driver_at(chosen: str, pid: int) -> Callable[[str], None]:
-    """The driver dies; who called lives on for a while, as an executor does that has not heard of it."""
+def pause_at(chosen: str, reached: str, go_on: str) -> Callable[[str], None]:
+    """Say that the moment is reached, by a file, and wait for another; whoever waits may lose its driver meanwhile."""
 
     def disturb(moment: str) -> None:
         if moment == chosen:
-            os.kill(pid, signal.SIGKILL)
-            time.sleep(0.5)
+            Path(reached).touch()
+            ends = time.monotonic() + 60
+            while not Path(go_on).exists() and time.monotonic() < ends:
+                time.sleep(0.02)
 
     return disturb

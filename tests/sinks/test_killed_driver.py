@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,43 +22,41 @@ from tests.sinks.servers import PostgresServer, RedisServer
 
 
 @pytest.mark.parametrize(
-    ("kind", "moment", "is_served"),
+    "moments",
     [
-        ("redis", "first batch", False),
-        ("redis", "commit", False),
-        ("redis", "served", True),
-        ("postgres", "first batch", False),
-        ("postgres", "commit", False),
-        ("jsonl", "_DONE.json", False),
-        ("jsonl", "_CURRENT", False),
+        {"redis": "first batch", "postgres": "first batch", "jsonl": "_DONE.json"},
+        {"redis": "commit", "postgres": "commit", "jsonl": "_CURRENT"},
+        {"redis": "served", "postgres": "served"},
     ],
+    ids=["while writing", "before the flip", "after the flip"],
 )
 def test_a_killed_driver(
-    kind: str, moment: str, is_served: bool, published: Publish, exports: dict[str, dict[str, Any]], root: str,
+    moments: dict[str, str], published: Publish, exports: dict[str, dict[str, Any]], root: str, tmp_path: Path,
     redis_at: RedisServer, postgres_at: PostgresServer,
 ) -> None:  # fmt: skip
-    settings = settings_of(root, {kind: exports[kind]})
-    store, quiet = open_store(settings.exports[kind]), Console(quiet=True)
-    export_run(published("r1"), store, kind, quiet)
+    settings, quiet = settings_of(root, exports), Console(quiet=True)
+    first = published("r1")
+    for kind in moments:
+        export_run(first, open_store(settings.exports[kind]), kind, quiet)
     second = published("r2")
-    command = [sys.executable, "-m", "tests.sinks.killed_driver", root, "r2", kind, moment]
-    done = subprocess.run(command, input=json.dumps({kind: exports[kind]}), capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "tests.sinks.killed_driver", root, "r2", str(tmp_path)]
+    given = json.dumps({"moments": moments, "exports": exports})
+    done = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stdout + done.stderr
+    assert all((tmp_path / kind).exists() for kind in moments), done.stdout + done.stderr
     with postgres_at.connect(autocommit=True) as connection:
-        readers: dict[str, Callable[[], Reader]] = {
-            "redis": lambda: redis.RecommendationReader(redis_at.client(), exports["redis"]["prefix"], 0),
-            "postgres": lambda: postgres.RecommendationReader(connection, table=exports["postgres"]["table"]),
-            "jsonl": lambda: files.RecommendationReader(exports["jsonl"]["path"]),
+        readers: dict[str, Reader] = {
+            "redis": redis.RecommendationReader(redis_at.client(), exports["redis"]["prefix"], 0),
+            "postgres": postgres.RecommendationReader(connection, table=exports["postgres"]["table"]),
+            "jsonl": files.RecommendationReader(exports["jsonl"]["path"]),
         }
-        reader = readers[kind]()
-        if is_served:
-            _wait_for(lambda: serves(reader, "r2"))
-        else:
-            assert serves(reader, "r1")
-        export_run(second, store, kind, quiet)
-        assert serves(reader, "r2")
-        time.sleep(0.6)  # what the dead driver's workers were about to do, they have done
-        assert serves(reader, "r2")
+        for kind, moment in moments.items():
+            assert serves(readers[kind], "r2" if moment == "served" else "r1"), kind
+            (tmp_path / "go-on").touch()  # what is left of the driver writes while the next export does
+            export_run(second, open_store(settings.exports[kind]), kind, quiet)
+            assert serves(readers[kind], "r2"), kind
+        time.sleep(0.5)
+        assert all(serves(readers[kind], "r2") for kind in moments)
 
 
 def serves(reader: Reader, run_id: str) -> bool:
@@ -69,10 +67,3 @@ def serves(reader: Reader, run_id: str) -> bool:
         and served.run_id == run_id
         and {u: rounded(reader.recommend(u)) for u in expected} == expected
     )
-
-
-def _wait_for(condition: Callable[[], bool]) -> None:
-    ends = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < ends
-        time.sleep(0.05)

@@ -55,7 +55,7 @@ def test_what_passes_is_tried_again() -> None:
             raise answer
         return answer
 
-    assert retried(work, lambda error: isinstance(error, ConnectionError), pauses.append) == "there"
+    assert retried(work, lambda error: isinstance(error, ConnectionError), sleep=pauses.append) == "there"
     assert len(pauses) == 2
 
 
@@ -67,9 +67,9 @@ def test_what_does_not_pass_is_not_tried_again_and_nothing_is_tried_forever() ->
         raise ValueError
 
     with pytest.raises(ValueError):
-        retried(fail, lambda error: False, lambda seconds: None)
+        retried(fail, lambda error: False, sleep=lambda seconds: None)
     assert len(calls) == 1
     calls.clear()
     with pytest.raises(ValueError):
-        retried(fail, lambda error: True, lambda seconds: None)
+        retried(fail, lambda error: True, sleep=lambda seconds: None)
     assert len(calls) == ATTEMPTS
