@@ -25,6 +25,10 @@ run: check $(VENV)/.run data ## Run the whole night on MovieLens-100K in local m
 test: check $(VENV)/.dev ## Run all tests
 	@$(BIN)/python -m pytest -n 2 --dist loadscope
 
+.PHONY: soak
+soak: check $(VENV)/.dev ## Publish fifty runs to each store while readers poll
+	@RECSYS_SPARK_SOAK=50 $(BIN)/python -m pytest tests/sinks/test_polling.py
+
 .PHONY: cluster-test
 cluster-test: check $(VENV)/.dev data package ## Run the night on a standalone cluster of two workers and compare it with local mode
 	@$(BIN)/python -m tests.cluster.compare

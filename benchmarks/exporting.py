@@ -1,8 +1,8 @@
 """Users a second to Redis and to PostgreSQL on loopback, 10 items each, from `local[2]`: written and served.
 
-`project_s` is a whole export of stored lists, with the count, the key and the flip; `users_per_s` is its median. Clients
-and server share the two cores. `bytes_per_user` is what the server holds of one run. `plain` writes a batch of users the
-plain way, in this process: a pipeline of SET of JSON by `json.dumps`; COPY with `write_row`.
+`project_s` is a whole export of stored lists, with the count, the key and the flip; `users_per_s` is its median.
+Clients and server share the two cores. `bytes_per_user` is what the server holds of one run. `plain` writes some users
+the plain way, in one process without Spark: a pipeline of SET of JSON by `json.dumps`; binary COPY with `write_row`.
 """
 
 from __future__ import annotations
@@ -117,9 +117,8 @@ def to_postgres(folder: Path, lists: DataFrame, users: int, rows: list[Any]) -> 
         options = {"port": server.port, "password_file": str(server.password_file), "users": users, "grace_s": 0}
 
         def export() -> None:
-            given = PostgresOptions(  # type: ignore[arg-type]
-                host=HOST, database="serving", user="exporter", run_id=f"run{next(_runs)}", run_date="2026-11-22", **options
-            )
+            run = {"run_id": f"run{next(_runs)}", "run_date": "2026-11-22"}
+            given = PostgresOptions(host=HOST, database="serving", user="exporter", **run, **options)  # type: ignore[arg-type]
             lists.write.format(postgres_source.FORMAT).options(**given.as_texts()).mode("append").save()
 
         def plain() -> None:

@@ -12,7 +12,7 @@ from recsys_spark.export_sections import StoreExport
 from recsys_spark.progress import watch_step
 from recsys_spark.session import open_session
 from recsys_spark.sinks.errors import ExportError
-from recsys_spark.sinks.stores import Store, open_store
+from recsys_spark.sinks.stores import Store, open_store, reason_of
 from recsys_spark.storage.errors import UnknownRunError
 from recsys_spark.storage.filesystem import open_filesystem
 from recsys_spark.storage.pointer import current_run
@@ -81,8 +81,9 @@ def deliver(storage: RunStorage, settings: Settings, console: Console) -> None:
     for name in wanted:
         try:
             export_run(storage, open_store(settings.exports[name]), name, console)
-        except ExportError as error:
-            failed[name] = str(error).rstrip(".")
+        except Exception as error:  # whatever it is, the run is published, and that must be said
+            reason = str(error) if isinstance(error, RecsysError) else f"{type(error).__name__}: {reason_of(error)}"
+            failed[name] = reason.rstrip(".")
     if failed:
         reasons = ". ".join(f"{name}: {reason}" for name, reason in failed.items())
         command = f"recsys-spark export --settings FILE --run-id {run.run_id} --to"

@@ -1,7 +1,7 @@
 """Recommendations in an Iceberg table, and the reader of them: applications may copy this file. No Spark here.
 
-The table has `user_id`, `item_ids`, `scores`, `tier`, one row a user. Branch `main` is what is served; its snapshot says
-in its summary which run it is of.
+The table has `user_id`, `item_ids`, `scores`, `tier`, one row a user. Branch `main` is what is served; its snapshot
+says in its summary which run it is of.
 """
 
 from __future__ import annotations
@@ -41,6 +41,6 @@ class RecommendationReader:
         snapshot = self._table.refresh().current_snapshot()
         if snapshot is None:
             return None
-        of_user = EqualTo("user_id", user_id)  # type: ignore[call-arg]
+        of_user = EqualTo("user_id", user_id)  # type: ignore[call-arg, misc]
         rows = self._table.scan(of_user, snapshot_id=snapshot.snapshot_id).to_arrow().to_pylist()
         return list(zip(rows[0]["item_ids"], rows[0]["scores"], strict=True))[:k] if rows else None

@@ -18,7 +18,7 @@ from recsys_spark.errors import RecsysError
 from recsys_spark.export_sections import IcebergExport
 from recsys_spark.sinks.errors import ExportError
 from recsys_spark.sinks.iceberg import RUN_DATE, RUN_ID, run_of
-from recsys_spark.sinks.stores import lists_of, reason_of
+from recsys_spark.sinks.stores import first_line, lists_of, reason_of
 from recsys_spark.storage.filesystem import FileSystem, open_filesystem
 from recsys_spark.storage.lease import hold_lease
 from recsys_spark.storage.run_storage import RunStorage
@@ -66,7 +66,11 @@ class IcebergStore:
         except RecsysError as error:
             raise ExportError(str(error).replace("storage.root", "warehouse")) from error
         except Exception as error:  # catalogs and object stores fail in ways of their own
-            reason = reason_of(error) if isinstance(error, PySparkException) else f"{type(error).__name__}: {error}"
+            reason = (
+                reason_of(error)
+                if isinstance(error, PySparkException)
+                else f"{type(error).__name__}: {first_line(error)}"
+            )
             raise ExportError(f"{self._export.table}: {reason}") from error
         return f"in {self._export.table}, snapshot {table.metadata.current_snapshot_id}"
 
@@ -101,9 +105,9 @@ class IcebergStore:
         except NoSuchTableError:
             return None
         except Exception as error:
-            where = f"the catalog {self._export.catalog!r}"
+            reason = f"{type(error).__name__}: {first_line(error)}"
             raise ExportError(
-                f"{where} cannot be read: {type(error).__name__}: {error}; look at catalog_uri"
+                f"the catalog {self._export.catalog!r} cannot be read: {reason}; look at catalog_uri"
             ) from error
 
     def _create(self) -> Table:

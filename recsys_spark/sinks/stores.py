@@ -85,8 +85,13 @@ def write_by_tasks(frame: DataFrame, export: LoginSection, source: str, options:
 def reason_of(error: Exception) -> str:
     """What was raised in a Python worker, without the way there."""
     raised: list[str] = _RAISED.findall(str(error))
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return raised[-1].strip() if raised else lines[0]
+    return raised[-1].strip() if raised else first_line(error)
+
+
+def first_line(error: Exception) -> str:
+    """The first line of a message, or what kind of failure it is."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def _most_tasks(frame: DataFrame, export: LoginSection) -> int | None:

@@ -78,7 +78,8 @@ def exports(redis_at: RedisServer, postgres_at: PostgresServer, tmp_path: Path) 
 
 def settings_of(root: str, exports: Mapping[str, Any]) -> Settings:
     events = {"path": "/no/events", "columns": {"rating": "stars", "timestamp": "at"}}
-    return Settings(**{"storage": {"root": root}, "events": events, "exports": exports})
+    content: dict[str, Any] = {"storage": {"root": root}, "events": events, "exports": exports}
+    return Settings(**content)
 
 
 def lists_of(run_id: str, users: int = N_USERS) -> Lists:

@@ -125,7 +125,8 @@ def test_a_night_delivers_and_says_what_it_could_not(
     assert failure.value.exit_code == 1
     message = str(failure.value)
     assert message.startswith(
-        "run r1 is published and current, but was not delivered to away, which serves what was there before. away: Redis"
+        "run r1 is published and current, but was not delivered to away, which serves what was there before. "
+        "away: Redis"
     )
     assert message.endswith("To finish: recsys-spark export --settings FILE --run-id r1 --to away")
     served = redis.RecommendationReader(redis_at.client(), exports["redis"]["prefix"]).run()

@@ -97,5 +97,5 @@ def test_old_runs_go_with_their_files(
 
 
 def test_a_catalog_that_is_not_there(export: Export, published: Publish) -> None:
-    with pytest.raises(ExportError, match="the catalog 'default' cannot be read: .*look at catalog_uri"):
+    with pytest.raises(ExportError, match=r"the catalog 'default' cannot be read: .*look at catalog_uri"):
         export(published("r1"), catalog_uri="sqlite:////nowhere/at/all.db")

@@ -17,16 +17,16 @@ def test_options_survive_spark() -> None:
 
 
 def test_wrong_options_are_named_without_their_values() -> None:
-    with pytest.raises(SettingsError, match="unknown option password: there are .*password_env") as failure:
+    with pytest.raises(SettingsError, match=r"unknown option password: there are .*password_env") as failure:
         RedisOptions.parse({**NEEDED, "password": "hunter2"})
     assert "hunter2" not in str(failure.value)
-    with pytest.raises(SettingsError, match="an option is missing, one of .*host"):
+    with pytest.raises(SettingsError, match=r"an option is missing, one of .*host"):
         RedisOptions.parse({"run_id": "r"})
-    with pytest.raises(SettingsError, match="should be a number"):
+    with pytest.raises(SettingsError, match=r"should be a number"):
         RedisOptions.parse({**NEEDED, "port": "hunter2"})
 
 
 def test_a_run_date_is_a_date() -> None:
     assert checked_run_date("2026-11-22") == "2026-11-22"
-    with pytest.raises(SettingsError, match="'22.11.' is not a date"):
+    with pytest.raises(SettingsError, match=r"'22.11.' is not a date"):
         checked_run_date("22.11.")

@@ -47,15 +47,18 @@ def test_no_password_is_written_anywhere(
     events = tmp_path / "events"
     events.mkdir()
     (tmp_path / "wrong").write_text(WRONG)
+    by_file = {key: value for key, value in exports["redis"].items() if key != "password_file"}
     sections = {
-        "redis": {key: value for key, value in exports["redis"].items() if key != "password_file"} | {"password_env": "PLANTED"},
+        "redis": {**by_file, "password_env": "PLANTED"},
         "postgres": exports["postgres"],
         "wrong": {**exports["postgres"], "password_file": str(tmp_path / "wrong")},
     }  # fmt: skip
+    conf = {"enabled": "true", "dir": f"file://{events}", "compress": "false"}
+    conf = {f"spark.eventLog.{key}": value for key, value in conf.items()}
     content = {
         "storage": {"root": root},
         "events": {"path": "/no/events", "columns": {"rating": "stars", "timestamp": "at"}},
-        "spark": {"driver_memory": "512m", "conf": {"spark.eventLog.enabled": "true", "spark.eventLog.dir": f"file://{events}"}},
+        "spark": {"driver_memory": "512m", "conf": conf},
         "exports": sections,
     }  # fmt: skip
     path = tmp_path / "settings.toml"

@@ -89,7 +89,7 @@ def test_a_commit_that_fails_leaves_the_run_before(
     second = published("r2")
     with monkeypatch.context() as patch:
         patch.setattr(stores, "register_sources", registers(kind, fail_commit))
-        with pytest.raises(ExportError, match="^the commit fails$"):
+        with pytest.raises(ExportError, match=r"^the commit fails$"):
             export(kind, second)
     assert serves(read(kind), "r1")
     export(kind, second)
@@ -102,7 +102,7 @@ def test_users_who_are_missing_are_noticed(kind: str, export: Export, read: Read
     short = published("r2")
     receipt = short.filesystem.read_bytes(short.run.receipt_path("recommendations"))
     short.filesystem.replace(short.run.receipt_path("recommendations"), receipt.replace(b'"rows": 60', b'"rows": 61'))
-    with pytest.raises(ExportError, match="run r2 has 61 users, 60 were written and .* holds 60"):
+    with pytest.raises(ExportError, match=r"run r2 has 61 users, 60 were written and .* holds 60"):
         export(kind, short)
     assert serves(read(kind), "r1")
 
@@ -113,7 +113,7 @@ def test_postgres_notices_a_user_who_comes_twice(
     export("postgres", published("r1"))
     both = published("r2")
     monkeypatch.setattr("recsys_spark.sinks.server_stores.lists_of", lambda storage: _with_twin(storage))
-    with pytest.raises(ExportError, match="could not create unique index|is duplicated"):
+    with pytest.raises(ExportError, match=r"could not create unique index|is duplicated"):
         export("postgres", both)
     assert serves(read("postgres"), "r1")
 
