@@ -2,7 +2,8 @@
 
 `project_s` is a whole export of stored lists, with the count, the key and the flip; `users_per_s` is its median.
 Clients and server share the two cores. `bytes_per_user` is what the server holds of one run. `plain` writes some users
-the plain way, in one process without Spark: a pipeline of SET of JSON by `json.dumps`; binary COPY with `write_row`.
+the plain way, in one process without Spark, from Arrow as a task gets them: a pipeline of SET of JSON by `json.dumps`;
+binary COPY with `write_row`; `text_users_per_s` is COPY of the project's text in the same way.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -26,6 +29,7 @@ from recsys_spark.sinks import postgres_source, redis_source
 from recsys_spark.sinks.postgres_source import PostgresOptions
 from recsys_spark.sinks.redis_source import RedisOptions
 from recsys_spark.sinks.stores import register_sources
+from recsys_spark.sinks.texts import copy_rows
 from tests.sinks.servers import HOST, PostgresServer, RedisServer, postgres_server, redis_server
 
 ITEMS_A_LIST, FILES = 10, 8
@@ -54,12 +58,13 @@ def run(case: Case, rounds: int) -> None:
     with tempfile.TemporaryDirectory() as folder, spark_session(conf={"spark.driver.memory": "2g"}) as spark:
         lists = stored_lists(spark, case.users, folder)
         register_sources(spark)
-        rows = [tuple(row) for row in lists.limit(min(case.users, PLAIN_USERS)).collect()]
+        rows = pq.read_table(f"{folder}/lists").slice(0, PLAIN_USERS).combine_chunks()
         with STORES[case.store](Path(folder), lists, case.users, rows) as (contenders, held):
             seconds = take_turns(contenders, min(rounds, 5))
             more = {"users_per_s": round(case.users / statistics.median(seconds[PROJECT]))}
-            plain = {"plain_users_per_s": round(len(rows) / statistics.median(seconds.pop("plain")))}
-            report("export", case.name, seconds, **more, **plain, users=case.users, k=ITEMS_A_LIST, **held())
+            for name in set(seconds) - {PROJECT}:
+                more[f"{name}_users_per_s"] = round(len(rows) / statistics.median(seconds.pop(name)))
+            report("export", case.name, seconds, **more, users=case.users, k=ITEMS_A_LIST, **held())
 
 
 def stored_lists(spark: SparkSession, users: int, folder: str) -> DataFrame:
@@ -80,7 +85,7 @@ Prepared = tuple[dict[str, Callable[[], object]], Held]
 
 
 @contextmanager
-def to_redis(folder: Path, lists: DataFrame, users: int, rows: list[Any]) -> Iterator[Prepared]:
+def to_redis(folder: Path, lists: DataFrame, users: int, rows: pa.Table) -> Iterator[Prepared]:
     with redis_server(folder / "redis") as server:
         options = {"port": server.port, "password_file": str(server.password_file), "users": users, "prefix": "bench"}
 
@@ -94,8 +99,9 @@ def to_redis(folder: Path, lists: DataFrame, users: int, rows: list[Any]) -> Ite
             client = server.client()
             for start in range(0, len(rows), 500):
                 with client.pipeline(transaction=False) as pipeline:
-                    for user, items, scores, _ in rows[start : start + 500]:
-                        pipeline.set(f"plain:run:{user}", json.dumps(list(zip(items, scores, strict=True))))
+                    for row in rows.slice(start, 500).to_pylist():
+                        pairs = list(zip(row["item_ids"], row["scores"], strict=True))
+                        pipeline.set(f"plain:run:{row['user_id']}", json.dumps(pairs))
                     pipeline.execute()
 
         def held() -> dict[str, Any]:
@@ -112,7 +118,7 @@ def to_redis(folder: Path, lists: DataFrame, users: int, rows: list[Any]) -> Ite
 
 
 @contextmanager
-def to_postgres(folder: Path, lists: DataFrame, users: int, rows: list[Any]) -> Iterator[Prepared]:
+def to_postgres(folder: Path, lists: DataFrame, users: int, rows: pa.Table) -> Iterator[Prepared]:
     with postgres_server() as server:
         options = {"port": server.port, "password_file": str(server.password_file), "users": users, "grace_s": 0}
 
@@ -126,10 +132,17 @@ def to_postgres(folder: Path, lists: DataFrame, users: int, rows: list[Any]) -> 
                 cursor.execute("CREATE TEMP TABLE plain (user_id text, item_ids text[], scores real[], tier text)")
                 with cursor.copy("COPY plain FROM STDIN (FORMAT binary)") as copy:
                     copy.set_types(["text", "text[]", "float4[]", "text"])
-                    for row in rows:
-                        copy.write_row(row)
+                    for row in rows.to_pylist():
+                        copy.write_row(tuple(row.values()))
 
-        yield {PROJECT: export, "plain": plain}, lambda: {"bytes_per_user": _table_bytes(server) // users}
+        def text() -> None:
+            with server.connect() as connection, connection.cursor() as cursor:
+                cursor.execute("CREATE TEMP TABLE plain (user_id text, item_ids text[], scores real[], tier text)")
+                with cursor.copy("COPY plain FROM STDIN") as copy:
+                    for batch in rows.to_batches():
+                        copy.write(copy_rows(batch))
+
+        yield {PROJECT: export, "plain": plain, "text": text}, lambda: {"bytes_per_user": _table_bytes(server) // users}
 
 
 def _drop(server: RedisServer) -> None:

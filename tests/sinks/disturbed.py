@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pyarrow as pa
+import redis
 from pyspark import TaskContext
 
 from recsys_spark.sinks.errors import ExportError
@@ -60,6 +62,27 @@ def kill_first_attempt(moment: str) -> None:
     context = TaskContext.get()
     if moment == "first batch" and context is not None and context.attemptNumber() == 0:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def breaks_once(kind: str, port: int, password: str, done: str) -> Callable[[str], None]:
+    """The server ends all connections of the export, once."""
+
+    def disturb(moment: str) -> None:
+        if moment != "first batch" or Path(done).exists():
+            return
+        Path(done).touch()
+        if kind == "redis":
+            client = redis.Redis(port=port, password=password)
+            client.client_kill_filter(_type="normal", skipme=True)
+        else:
+            with psycopg.connect(
+                host="127.0.0.1", port=port, user="exporter", password=password, dbname="serving"
+            ) as connection:
+                connection.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'recsys%'"
+                )
+
+    return disturb
 
 
 def fail_commit(moment: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -16,7 +17,7 @@ from recsys_spark.sinks.errors import ExportError
 from recsys_spark.sinks.exporting import export_run
 from recsys_spark.sinks.stores import open_store
 from tests.sinks.conftest import N_USERS, Publish, lists_of, rounded, settings_of
-from tests.sinks.disturbed import disturbed, fail_commit, kill_first_attempt
+from tests.sinks.disturbed import breaks_once, disturbed, fail_commit, kill_first_attempt
 from tests.sinks.servers import PostgresServer, RedisServer
 
 KINDS = ["redis", "postgres"]
@@ -78,6 +79,20 @@ def test_a_killed_worker_is_tried_again(
     export(kind, published("r1"))
     monkeypatch.setattr(stores, "register_sources", registers(kind, kill_first_attempt))
     export(kind, published("r2"))
+    assert serves(read(kind), "r2")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_broken_connection_is_made_anew(
+    kind: str, export: Export, read: Read, published: Publish, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    redis_at: RedisServer, postgres_at: PostgresServer,
+) -> None:  # fmt: skip
+    export(kind, published("r1"))
+    server = redis_at if kind == "redis" else postgres_at
+    break_connections = breaks_once(kind, server.port, server.password, str(tmp_path / "broken"))
+    monkeypatch.setattr(stores, "register_sources", registers(kind, break_connections))
+    export(kind, published("r2"))
+    assert (tmp_path / "broken").exists()
     assert serves(read(kind), "r2")
 
 
@@ -226,6 +241,35 @@ def test_two_attempts_at_one_part_leave_its_rows_once(
     with postgres_at.connect() as connection:
         (count,) = connection.execute(f"SELECT count(*) FROM {section['table']}_lists_1").fetchone()  # type: ignore[misc]
     assert count == N_USERS
+
+
+def test_of_two_exports_at_once_the_last_to_finish_is_served(
+    export: Export, read: Read, published: Publish, redis_at: RedisServer, exports: dict[str, dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    from recsys_spark.sinks import redis_source
+
+    export("redis", published("r1"))
+    export("redis", published("r2"))
+    section, client = exports["redis"], redis_at.client()
+    options = redis_source.RedisOptions(
+        section["host"], "r1", "2026-11-22", N_USERS, section["port"],
+        password_file=section["password_file"], prefix=section["prefix"],
+    )  # fmt: skip
+    pointer, asked, tries = f"{section['prefix']}:serving", redis_source._serving, []
+
+    def moved_meanwhile(asking: Any, given: Any) -> Any:
+        tries.append(1)
+        if len(tries) == 1:
+            client.set(pointer, client.get(pointer))
+        return asked(asking, given)
+
+    redis_source._reopen(redis_source.connect(options), options)
+    monkeypatch.setattr(redis_source, "_serving", moved_meanwhile)
+    redis_source.RedisWriter(options).commit([redis_source.WrittenUsers(N_USERS)])
+    assert len(tries) == 2, "the pointer was watched"
+    assert serves(read("redis"), "r1")
+    assert client.ttl(f"{section['prefix']}:r2:0") > 0
 
 
 def test_a_rate_limit_holds_over_all_tasks(spark: SparkSession, export: Export, published: Publish) -> None:
