@@ -26,8 +26,8 @@ from pyspark.sql import functions as F
 from benchmarks.harness import PROJECT, report, run_cases, take_turns
 from benchmarks.jobs import spark_session
 from recsys_spark.sinks import postgres_source, redis_source
-from recsys_spark.sinks.postgres_source import PostgresOptions
-from recsys_spark.sinks.redis_source import RedisOptions
+from recsys_spark.sinks.postgres_connection import PostgresOptions
+from recsys_spark.sinks.redis_connection import RedisOptions
 from recsys_spark.sinks.stores import register_sources
 from recsys_spark.sinks.texts import copy_rows
 from tests.sinks.servers import HOST, PostgresServer, RedisServer, postgres_server, redis_server

@@ -8,24 +8,20 @@ pointer. `abort` cleans nothing, because an attempt may still be writing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date
 from typing import Any
 
 import pyarrow as pa
 import redis
 from pyspark.sql.datasource import DataSource, DataSourceArrowWriter, WriterCommitMessage
 from pyspark.sql.types import StructType
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
-from recsys_spark.sinks.contract import Served
-from recsys_spark.sinks.credentials import Credentials
 from recsys_spark.sinks.errors import ExportError
-from recsys_spark.sinks.options import Options, checked_run_date, now_iso
-from recsys_spark.sinks.pacing import FEW_ATTEMPTS, Pace, retried
-from recsys_spark.sinks.redis import Generation, Serving, bucket_of, buckets_for, decode_pointer, pointer_key
+from recsys_spark.sinks.options import checked_run_date, now_iso
+from recsys_spark.sinks.pacing import Pace, retried
+from recsys_spark.sinks.redis import Serving, bucket_of, pointer_key
+from recsys_spark.sinks.redis_connection import RedisOptions, connect, current_serving, is_transient
 from recsys_spark.sinks.texts import COLUMNS, json_lists
 
 FORMAT = "recsys_redis"
@@ -43,38 +39,6 @@ return 1
 """
 # The server answers nobody else while it takes a batch: about 2 ms.
 _USERS_A_CALL = 500
-_TIMEOUT_S = 20.0
-
-
-@dataclass(frozen=True)
-class RedisOptions(Options):
-    """Where to write, and what. `users` are those the run must have; `rate_limit` users a second of one task."""
-
-    host: str
-    run_id: str
-    run_date: str
-    users: int
-    port: int = 6379
-    db: int = 0
-    user: str | None = None
-    password_env: str | None = None
-    password_file: str | None = None
-    tls: bool = False
-    ca_file: str | None = None
-    prefix: str = "recsys"
-    grace_s: int = 3600
-    unfinished_s: int = 6 * 3600
-    rate_limit: float | None = None
-
-    @property
-    def generation(self) -> Generation:
-        """The keys of the run."""
-        return Generation(self.prefix, self.run_id, buckets_for(self.users))
-
-    @property
-    def address(self) -> str:
-        """For messages."""
-        return f"Redis at {self.host}:{self.port}"
 
 
 @dataclass(frozen=True)
@@ -147,69 +111,9 @@ class RedisWriter(DataSourceArrowWriter):
         return arguments
 
 
-def connect(options: RedisOptions) -> redis.Redis:
-    """A client; it connects with the first command. Trying again is up to the caller."""
-    tls: Mapping[str, Any] = {"ssl": True, "ssl_ca_certs": options.ca_file} if options.tls else {}
-    return redis.Redis(
-        host=options.host,
-        port=options.port,
-        db=options.db,
-        username=options.user,
-        password=Credentials(options.password_env, options.password_file).password(),
-        socket_timeout=_TIMEOUT_S,
-        socket_connect_timeout=_TIMEOUT_S,
-        retry=Retry(NoBackoff(), 0),
-        **tls,
-    )
-
-
-def served_run(options: RedisOptions) -> Served | None:
-    """The run that Redis serves, for the driver.
-
-    Raises:
-        ExportError: when Redis cannot be asked, and what to look at.
-    """
-    try:
-        serving = retried(lambda: _serving(connect(options), options), is_transient, FEW_ATTEMPTS)
-    except redis.RedisError as error:
-        raise ExportError(explain(options, error)) from error
-    return None if serving is None else Served(serving.run_id, date.fromisoformat(serving.run_date))
-
-
-def is_transient(error: Exception) -> bool:
-    """Whether it may go away by itself; a wrong password does not."""
-    if isinstance(error, redis.AuthenticationError | redis.exceptions.AuthorizationError):
-        return False
-    return isinstance(error, redis.ConnectionError | redis.TimeoutError)
-
-
-def explain(options: RedisOptions, error: Exception) -> str:
-    """What is wrong and what to look at."""
-    reason = str(error).rstrip(".")
-    if isinstance(error, redis.AuthenticationError):
-        who = f"user {options.user!r}" if options.user else "the default user"
-        return f"{options.address} refused {who}: {reason}; look at user and {_source(options)}"
-    if isinstance(error, redis.ConnectionError | redis.TimeoutError):
-        return f"{options.address} cannot be reached: {reason}; look at host and port, and whether it runs"
-    return f"{options.address}: {reason}"
-
-
-def _source(options: RedisOptions) -> str:
-    given = options.password_env and f"password_env = {options.password_env!r}"
-    given = given or (options.password_file and f"password_file = {options.password_file!r}")
-    return given or "password_env or password_file, of which neither is set"
-
-
-def _serving(client: redis.Redis, options: RedisOptions) -> Serving | None:
-    try:
-        return decode_pointer(client.get(pointer_key(options.prefix)))
-    except (ValueError, TypeError) as error:
-        raise ExportError(f"{options.address}, key {pointer_key(options.prefix)}: {error}") from error
-
-
 def _reopen(client: redis.Redis, options: RedisOptions) -> None:
     """A run that was served before may be written again: from here on it is unfinished."""
-    generation, serving = options.generation, _serving(client, options)
+    generation, serving = options.generation, current_serving(client, options)
     if serving is not None and serving.run_id == options.run_id:
         raise ExportError(f"run {options.run_id} is what {options.address} serves already")
     if client.exists(generation.marker):
@@ -240,7 +144,7 @@ def _flip(client: redis.Redis, options: RedisOptions) -> None:
     serving = Serving(options.run_id, options.run_date, generation.buckets, options.users, now_iso())
     with client.pipeline(transaction=True) as pipeline:
         pipeline.watch(pointer)  # type: ignore[no-untyped-call]
-        before = _serving(pipeline, options)
+        before = current_serving(pipeline, options)
         if before is not None and before.run_id == options.run_id:
             return  # the answer to an earlier try was lost
         pipeline.multi()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pyspark.sql import SparkSession
 
 from recsys_spark.export_sections import LoginSection, PostgresExport, RedisExport
-from recsys_spark.sinks import postgres_source, redis_source
-from recsys_spark.sinks.postgres_source import PostgresOptions
-from recsys_spark.sinks.redis_source import RedisOptions
+from recsys_spark.sinks import postgres_connection, postgres_source, redis_connection, redis_source
+from recsys_spark.sinks.postgres_connection import PostgresOptions
+from recsys_spark.sinks.redis_connection import RedisOptions
 from recsys_spark.sinks.stores import lists_of, write_by_tasks
 from recsys_spark.storage.run_storage import RunStorage
 from recsys_spark.tables import RECOMMENDATIONS
@@ -24,11 +24,11 @@ class RedisStore:
 
     def check(self) -> None:
         """Ask for the pointer."""
-        redis_source.served_run(_redis_options(self._export))
+        redis_connection.served_run(_redis_options(self._export))
 
     def served_run(self, spark: SparkSession) -> str | None:
         """What the pointer says."""
-        served = redis_source.served_run(_redis_options(self._export))
+        served = redis_connection.served_run(_redis_options(self._export))
         return None if served is None else served.run_id
 
     def write(self, storage: RunStorage) -> str:
@@ -46,11 +46,11 @@ class PostgresStore:
 
     def check(self) -> None:
         """Ask which generation is served."""
-        postgres_source.served_run(_postgres_options(self._export))
+        postgres_connection.served_run(_postgres_options(self._export))
 
     def served_run(self, spark: SparkSession) -> str | None:
         """What the one row says."""
-        served = postgres_source.served_run(_postgres_options(self._export))
+        served = postgres_connection.served_run(_postgres_options(self._export))
         return None if served is None else served.run_id
 
     def write(self, storage: RunStorage) -> str:

@@ -4,7 +4,7 @@ import pytest
 
 from recsys_spark.errors import SettingsError
 from recsys_spark.sinks.options import checked_run_date
-from recsys_spark.sinks.redis_source import RedisOptions
+from recsys_spark.sinks.redis_connection import RedisOptions
 
 NEEDED = {"host": "h", "run_id": "r", "run_date": "2026-11-22", "users": "3"}
 

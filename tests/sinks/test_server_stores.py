@@ -158,7 +158,8 @@ def test_what_redis_keeps_and_for_how_long(
 def test_a_late_attempt_puts_no_time_to_live_on_what_is_served(
     export: Export, read: Read, published: Publish, redis_at: RedisServer, exports: dict[str, dict[str, Any]]
 ) -> None:
-    from recsys_spark.sinks.redis_source import RedisOptions, RedisWriter
+    from recsys_spark.sinks.redis_connection import RedisOptions
+    from recsys_spark.sinks.redis_source import RedisWriter
     from tests.sinks.conftest import table_of
 
     export("redis", published("r1"))
@@ -218,7 +219,8 @@ def test_two_attempts_at_one_part_leave_its_rows_once(
     spark: SparkSession, export: Export, published: Publish, postgres_at: PostgresServer,
     exports: dict[str, dict[str, Any]],
 ) -> None:  # fmt: skip
-    from recsys_spark.sinks.postgres_source import PostgresDataSource, PostgresOptions, PostgresWriter
+    from recsys_spark.sinks.postgres_connection import PostgresOptions
+    from recsys_spark.sinks.postgres_source import PostgresDataSource, PostgresWriter
     from recsys_spark.tables import RECOMMENDATIONS
     from tests.sinks.conftest import table_of
 
@@ -247,16 +249,16 @@ def test_of_two_exports_at_once_the_last_to_finish_is_served(
     export: Export, read: Read, published: Publish, redis_at: RedisServer, exports: dict[str, dict[str, Any]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    from recsys_spark.sinks import redis_source
+    from recsys_spark.sinks import redis_connection, redis_source
 
     export("redis", published("r1"))
     export("redis", published("r2"))
     section, client = exports["redis"], redis_at.client()
-    options = redis_source.RedisOptions(
+    options = redis_connection.RedisOptions(
         section["host"], "r1", "2026-11-22", N_USERS, section["port"],
         password_file=section["password_file"], prefix=section["prefix"],
     )  # fmt: skip
-    pointer, asked, tries = f"{section['prefix']}:serving", redis_source._serving, []
+    pointer, asked, tries = f"{section['prefix']}:serving", redis_source.current_serving, []
 
     def moved_meanwhile(asking: Any, given: Any) -> Any:
         tries.append(1)
@@ -264,8 +266,8 @@ def test_of_two_exports_at_once_the_last_to_finish_is_served(
             client.set(pointer, client.get(pointer))
         return asked(asking, given)
 
-    redis_source._reopen(redis_source.connect(options), options)
-    monkeypatch.setattr(redis_source, "_serving", moved_meanwhile)
+    redis_source._reopen(redis_connection.connect(options), options)
+    monkeypatch.setattr(redis_source, "current_serving", moved_meanwhile)
     redis_source.RedisWriter(options).commit([redis_source.WrittenUsers(N_USERS)])
     assert len(tries) == 2, "the pointer was watched"
     assert serves(read("redis"), "r1")
