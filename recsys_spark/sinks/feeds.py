@@ -48,7 +48,7 @@ class FeedStore:
         return None if pointer is None else str(pointer["run_id"])
 
     def write(self, storage: RunStorage) -> str:
-        """Write what is not there yet, then move the pointer, then remove what is old."""
+        """Write what is not there yet, remove what is old, then move the pointer."""
         filesystem = self._filesystem(storage.spark)
         try:
             with hold_lease(filesystem, self._root, storage.run.run_id, _LEASE_TTL_S) as lease:
@@ -57,8 +57,8 @@ class FeedStore:
                 delta = self._write_delta(storage, filesystem, before)
                 lease.ensure_held()
                 pointer = {**self._head(), **_facts(storage), "full": full, "delta": delta}
+                self._remove_old(filesystem, {full, before["full"] if before is not None else full})
                 filesystem.replace(under(self._root, POINTER), encode(pointer))
-                self._remove_old(filesystem, full)
         except (PySparkException, OSError) as error:
             raise ExportError(f"{self._root}: {reason_of(error)}") from error
         except RecsysError as error:
@@ -126,7 +126,7 @@ class FeedStore:
         else:
             frame.write.options(**options).json(folder)
 
-    def _remove_old(self, filesystem: FileSystem, served: str) -> None:
+    def _remove_old(self, filesystem: FileSystem, served: set[str]) -> None:
         """Keep the newest runs; what was begun and never finished goes, as nobody else writes."""
         found: dict[str, str] = {}
         for entry in filesystem.list(under(self._root, "full")):
@@ -134,7 +134,7 @@ class FeedStore:
             done = f"{path}/{DONE}"
             is_done = filesystem.exists(done)
             found[entry.name] = str(decode(filesystem.read_bytes(done), done)["exported_at"]) if is_done else ""
-        newest = sorted(found, key=lambda name: (f"full/{name}" == served, found[name]), reverse=True)
+        newest = sorted(found, key=lambda name: (f"full/{name}" in served, found[name]), reverse=True)
         for name in newest[self._export.keep :]:
             for kind in ("delta", "full"):
                 filesystem.delete(under(self._root, f"{kind}/{name}"))

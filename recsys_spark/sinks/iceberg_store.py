@@ -52,15 +52,15 @@ class IcebergStore:
         return None if table is None else run_of(table.current_snapshot())
 
     def write(self, storage: RunStorage) -> str:
-        """Write the files, put them on a branch, count, make it main, forget what is old."""
+        """Write the files, put them on a branch, count, forget what is old, make the branch main."""
         run_id = storage.run.run_id
         try:
             filesystem = open_filesystem(self._export.warehouse, storage.spark)
             with hold_lease(filesystem, self._folder, run_id, _LEASE_TTL_S):
                 table = self._table() or self._create()
                 branch = self._audited(table, storage, self._write_files(storage, filesystem))
-                table.manage_snapshots().set_current_snapshot(ref_name=branch).remove_branch(branch).commit()
                 self._forget_old(table, filesystem)
+                table.manage_snapshots().set_current_snapshot(ref_name=branch).remove_branch(branch).commit()
         except ExportError:
             raise
         except RecsysError as error:
@@ -132,10 +132,11 @@ class IcebergStore:
         return [filesystem.qualify(f"{folder}/{name}") for name in names]
 
     def _forget_old(self, table: Table, filesystem: FileSystem) -> None:
-        """Expire the snapshots of all but the newest runs, then remove their files."""
+        """Expire the snapshots of all but the newest runs and what is served, then remove their files."""
+        served = table.current_snapshot()
         snapshots = sorted(table.metadata.snapshots, key=lambda snapshot: snapshot.timestamp_ms, reverse=True)
         runs = list(dict.fromkeys(run_of(snapshot) for snapshot in snapshots if run_of(snapshot) is not None))
-        kept = set(runs[: self._export.keep])
+        kept = {*runs[: self._export.keep], run_of(served)}
         old = [snapshot.snapshot_id for snapshot in snapshots if run_of(snapshot) not in kept]
         if old:
             table.maintenance.expire_snapshots().by_ids(old).commit()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 
 import psycopg
@@ -52,7 +53,8 @@ class PostgresOptions(Options):
     @property
     def application(self) -> str:
         """What the connections of this export's tasks call themselves."""
-        return f"recsys-spark export {self.generation}"
+        name = zlib.crc32(f"{self.schema}.{self.table}".encode())  # names are cut at 63 bytes
+        return f"recsys-spark export {name:08x} {self.generation}"
 
 
 def connect(options: PostgresOptions, attempts: int = ATTEMPTS) -> psycopg.Connection:

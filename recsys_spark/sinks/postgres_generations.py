@@ -15,24 +15,31 @@ _SETUP_LOCK = "SELECT pg_advisory_xact_lock(hashtext('recsys_spark'), hashtext(%
 
 
 def start_generation(options: PostgresOptions) -> int:
-    """Make what is not there, and a table for this export; give its generation."""
+    """Make what is not there, drop what is over, and make a table for this export; give its generation."""
     layout = options.layout
-    with connect(options) as connection, connection.transaction():
-        connection.execute(_SETUP_LOCK, (f"{options.schema}.{options.table}",))
-        if not has_table(connection, options, "_serving"):
-            connection.execute(layout.setup())
-        begin = layout.statement(
-            "INSERT INTO {runs} (run_id, run_date, users) VALUES (%s, %s, %s) RETURNING generation"
-        )
-        row = connection.execute(begin, (options.run_id, options.run_date, options.users)).fetchone()
-        assert row is not None  # noqa: S101 - INSERT ... RETURNING gives a row
-        generation = int(row[0])
-        create = (
-            "CREATE TABLE {table} (user_id text NOT NULL, item_ids text[] NOT NULL, scores real[] NOT NULL, tier text, "
-            "generation integer NOT NULL DEFAULT {number} CHECK (generation = {number})) "
-        )
-        names = {"table": layout.partition(generation), "number": sql.Literal(generation)}
-        connection.execute(sql.SQL(create).format(**names))
+    with connect(options) as connection:
+        with connection.transaction():
+            connection.execute(_SETUP_LOCK, (f"{options.schema}.{options.table}",))
+            if not has_table(connection, options, "_serving"):
+                connection.execute(layout.setup())
+        drop_old(connection, options)
+        with connection.transaction():
+            return _make_table(connection, options)
+
+
+def _make_table(connection: psycopg.Connection, options: PostgresOptions) -> int:
+    begin = "INSERT INTO {runs} (run_id, run_date, users) VALUES (%s, %s, %s) RETURNING generation"
+    row = connection.execute(
+        options.layout.statement(begin), (options.run_id, options.run_date, options.users)
+    ).fetchone()
+    assert row is not None  # noqa: S101 - INSERT ... RETURNING gives a row
+    generation = int(row[0])
+    create = (
+        "CREATE TABLE {table} (user_id text NOT NULL, item_ids text[] NOT NULL, scores real[] NOT NULL, tier text, "
+        "generation integer NOT NULL DEFAULT {number} CHECK (generation = {number}))"
+    )
+    names = {"table": options.layout.partition(generation), "number": sql.Literal(generation)}
+    connection.execute(sql.SQL(create).format(**names))
     return generation
 
 
@@ -51,7 +58,8 @@ def require_complete(connection: psycopg.Connection, options: PostgresOptions, w
     """
     connection.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-        "WHERE application_name = %s AND pid <> pg_backend_pid() AND usename = current_user",
+        "WHERE application_name = %s AND pid <> pg_backend_pid() AND usename = current_user "
+        "AND datname = current_database()",
         (options.application,),
     )
     asked = options.layout.statement("SELECT coalesce(sum(users), 0) FROM {parts} WHERE generation = %s")

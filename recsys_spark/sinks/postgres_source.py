@@ -25,7 +25,6 @@ from recsys_spark.sinks.pacing import Pace, pause_s, retried
 from recsys_spark.sinks.postgres_connection import PostgresOptions, connect, is_busy, is_transient
 from recsys_spark.sinks.postgres_generations import (
     build_key,
-    drop_old,
     noted_users,
     require_complete,
     serve,
@@ -83,7 +82,7 @@ class PostgresWriter(DataSourceArrowWriter):
             raise
 
     def commit(self, messages: list[WriterCommitMessage | None]) -> None:
-        """Serve the run, when all users are there, and drop the generations whose time is over.
+        """Serve the run, when all users are there.
 
         Raises:
             ExportError: when some users are not there, or twice; what was served stays.
@@ -93,10 +92,9 @@ class PostgresWriter(DataSourceArrowWriter):
             require_complete(connection, self.options, written)
             retried(lambda: build_key(connection, self.options), is_busy)
             retried(lambda: serve(connection, self.options), is_busy)
-            drop_old(connection, self.options)
 
     def abort(self, messages: list[WriterCommitMessage | None]) -> None:
-        """Nothing: an attempt may still be writing. The next export drops the table."""
+        """Nothing: an attempt may still be writing. A later export drops the table."""
 
     def _copy(self, connection: psycopg.Connection, part: int, batches: Iterator[pa.RecordBatch]) -> int:
         options, users, pace = self.options, 0, Pace(self.options.rate_limit)
