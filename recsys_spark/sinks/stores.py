@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Protocol
 
+from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
@@ -22,6 +23,8 @@ from recsys_spark.tables import RECOMMENDATIONS
 
 # The line of a Python traceback that says what was raised, also inside a message of Spark's.
 _RAISED = re.compile(r"^(?:(?:\w+\.)+[A-Z]\w*|\w+(?:Error|Exception)): (.+)$", re.MULTILINE)
+
+_NO_PROGRAM = re.compile(r'Cannot run program "([^"]+)"')
 
 
 class Store(Protocol):
@@ -78,12 +81,17 @@ def write_by_tasks(frame: DataFrame, export: LoginSection, source: str, options:
         options = {**options, "rate_limit": str(export.rate_limit / tasks)}
     try:
         frame.write.format(source).options(**options).mode("append").save()
-    except PySparkException as error:
+    except (PySparkException, Py4JJavaError) as error:
         raise ExportError(reason_of(error)) from error
 
 
 def reason_of(error: Exception) -> str:
     """What was raised in a Python worker, without the way there."""
+    if program := _NO_PROGRAM.search(str(error)):
+        return (
+            f"the driver's host has no {program.group(1)}, with which an export starts and ends there: "
+            "let it lead to the driver's environment"
+        )
     raised: list[str] = _RAISED.findall(str(error))
     return raised[-1].strip() if raised else first_line(error)
 
