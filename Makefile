@@ -25,6 +25,10 @@ run: check $(VENV)/.run data ## Run the whole night on MovieLens-100K in local m
 test: check $(VENV)/.dev ## Run all tests
 	@$(BIN)/python -m pytest -n 2 --dist loadscope
 
+.PHONY: soak
+soak: check $(VENV)/.dev ## Publish fifty runs to each store while readers poll
+	@RECSYS_SPARK_SOAK=50 $(BIN)/python -m pytest tests/sinks/test_polling.py
+
 .PHONY: cluster-test
 cluster-test: check $(VENV)/.dev data package ## Run the night on a standalone cluster of two workers and compare it with local mode
 	@$(BIN)/python -m tests.cluster.compare
@@ -72,10 +76,10 @@ setup: check $(VENV)/.dev ## Make .venv with everything, for development
 lock: $(VENV)/.dev ## Resolve the locked dependencies anew
 	@set -- --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 		--no-annotate --no-header --upgrade --quiet; \
-	$(BIN)/uv pip compile pyproject.toml --extra driver --group dev "$$@" -o requirements/dev.txt; \
-	$(BIN)/uv pip compile pyproject.toml --extra driver --group build -c requirements/dev.txt "$$@" -o requirements/run.txt; \
+	$(BIN)/uv pip compile pyproject.toml --extra driver --extra stores --extra iceberg --group dev "$$@" -o requirements/dev.txt; \
+	$(BIN)/uv pip compile pyproject.toml --extra driver --extra stores --group build -c requirements/dev.txt "$$@" -o requirements/run.txt; \
 	$(BIN)/uv pip compile pyproject.toml --extra driver --group bench -c requirements/dev.txt "$$@" -o requirements/bench.txt; \
-	$(BIN)/uv pip compile pyproject.toml -c requirements/dev.txt --no-emit-package pyspark --no-emit-package py4j \
+	$(BIN)/uv pip compile pyproject.toml --extra stores -c requirements/dev.txt --no-emit-package pyspark --no-emit-package py4j \
 		"$$@" -o requirements/executor.txt
 
 .PHONY: clean

@@ -30,6 +30,7 @@ NAMES = (
     "diversity",
     "reasons",
     "rules",
+    "exporting",
 )
 
 

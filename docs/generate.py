@@ -12,9 +12,24 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from recsys_spark.config import Settings
+from recsys_spark.export_sections import (
+    CsvExport,
+    ExportSection,
+    IcebergExport,
+    JsonlExport,
+    PostgresExport,
+    RedisExport,
+)
 from recsys_spark.night import WRITERS
 from recsys_spark.tables import TABLES, Table
 
+EXPORTS: dict[str, type[ExportSection]] = {
+    "redis": RedisExport,
+    "postgres": PostgresExport,
+    "jsonl": JsonlExport,
+    "csv": CsvExport,
+    "iceberg": IcebergExport,
+}
 DOCS = Path(__file__).parent
 GENERATED = "<!-- Made by `make docs` from the code: edit there. -->\n"
 
@@ -63,12 +78,14 @@ def settings_page() -> str:
         "`examples/*.toml`.",
         "",
     ]
-    top = [(name, field) for name, field in Settings.model_fields.items() if _section(field) is None]
+    plain = (item for item in Settings.model_fields.items() if _section(item[1]) is None)
+    top = [(name, field) for name, field in plain if name != "exports"]
     lines += ["## Top level", "", *_field_table(top), ""]
     for name, field in Settings.model_fields.items():
         section = _section(field)
         if section is not None:
             lines += list(_section_lines(name, section, optional=not field.is_required() and field.default is None))
+    lines += list(_export_lines())
     return "\n".join(lines)
 
 
@@ -93,6 +110,28 @@ def _section_lines(name: str, section: type[BaseModel], optional: bool) -> Itera
         inner = _section(field)
         if inner is not None:
             yield from _section_lines(f"{name}.{key}", inner, optional=False)
+
+
+def _export_lines() -> Iterator[str]:
+    """The kinds of `[exports.NAME]`, each with its own settings after those it shares with all."""
+    yield from (
+        "## [exports.NAME]",
+        "",
+        "A store that lists are exported to, under a name of yours ([serving](serving.md)).",
+        "",
+    )
+    shared = [(key, field) for key, field in ExportSection.model_fields.items()]
+    yield from ("| setting | default | meaning |", "|---|---|---|")
+    kinds = ", ".join(f"`{kind}`" for kind in EXPORTS)
+    yield f"| `kind` | *required* | {kinds}: each has more settings, below. |"
+    yield from (*_field_table(shared)[2:], "")
+    for kind, section in EXPORTS.items():
+        own = [
+            (key, field)
+            for key, field in section.model_fields.items()
+            if key not in {*ExportSection.model_fields, "kind"}
+        ]
+        yield from (f'### kind = "{kind}"', "", (section.__doc__ or "").strip(), "", *_field_table(own), "")
 
 
 def _field_table(fields: list[tuple[str, FieldInfo]]) -> list[str]:

@@ -26,6 +26,7 @@ from recsys_spark.report.published import clean_up, forget, predict_to, print_li
 from recsys_spark.report.summary import print_summary
 from recsys_spark.report.tuned import gain_of, print_line, print_trial, print_tuned
 from recsys_spark.search_spaces import sections_of
+from recsys_spark.sinks.exporting import export_to
 from recsys_spark.tuning import output_paths, tune_model, write_settings
 
 app = typer.Typer(
@@ -181,6 +182,20 @@ def show(
 ) -> None:
     """Show the published list of a user."""
     print_lists(load_settings(settings, overrides or []), user, console)
+
+
+@app.command("export")
+@_reported
+def export(
+    settings: SettingsFile,
+    to: Annotated[str, typer.Option("--to", metavar="NAME", help="The store, as [exports.NAME] names it.")],
+    run_id: Annotated[
+        str | None, typer.Option("--run-id", metavar="ID", help="A published run; the current one if left out.")
+    ] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Export the published lists to a store that serves them."""
+    export_to(load_settings(settings, overrides or []), to, run_id, console)
 
 
 @app.command("plan")

@@ -31,6 +31,7 @@ from recsys_spark.blend_sections import (
 from recsys_spark.content_sections import ContentSettings
 from recsys_spark.diversity_sections import DiversitySettings
 from recsys_spark.errors import SettingsError
+from recsys_spark.export_sections import ExportName, StoreExport
 from recsys_spark.model_sections import ModelSettings, NeighborhoodSettings
 from recsys_spark.reason_sections import ReasonSettings
 from recsys_spark.rule_sections import RuleSettings
@@ -57,7 +58,10 @@ _PREFIX = "RECSYS_SPARK__"
 class Settings(BaseSettings):
     """Everything a night needs to know."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=_PREFIX, env_nested_delimiter="__")
+    # An input may hold a secret that was put where none belongs.
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix=_PREFIX, env_nested_delimiter="__", hide_input_in_errors=True
+    )
 
     storage: StorageSettings
     events: EventSettings
@@ -85,6 +89,7 @@ class Settings(BaseSettings):
     audit: AuditSettings = AuditSettings()
     plan: PlanSettings = PlanSettings()
     tune: TuneSettings = TuneSettings()
+    exports: dict[ExportName, StoreExport] = Field({}, description="Stores that lists are exported to, by name.")
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of everything random.")
 
     @classmethod
@@ -243,8 +248,9 @@ class Settings(BaseSettings):
             raise ValueError(f"rules.seen_days {unknown} are not among feedback.event_weights, {sorted(weights)}")
 
     def digest(self) -> str:
-        """SHA-256 of what the results depend on: all but where they and logs are written, Spark, tuning, the audit."""
-        excluded: Any = {"storage": True, "spark": True, "tune": True, "audit": True, "model": {"tensorboard"}}
+        """SHA-256 of what the results depend on: all but where they and logs go, Spark, tuning, the audit, stores."""
+        whole = ("storage", "spark", "tune", "audit", "exports")
+        excluded: Any = {**dict.fromkeys(whole, True), "model": {"tensorboard"}}
         content = self.model_dump(mode="json", exclude=excluded)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -349,7 +355,7 @@ def _first_line(error: ValidationError) -> str:
         if problem["type"] == "extra_forbidden":
             message = "unknown setting"
         given = "" if isinstance(problem["input"], dict | BaseModel) else f", got {problem['input']!r}"
-        if problem["type"] == "value_error":
+        if problem["type"] == "value_error" or problem["loc"][:1] == ("exports",):  # there it may be a secret
             given = ""
         problems.append(f"{key}: {message}{given}" if key else f"{message}{given}")
     return "; ".join(problems)

@@ -39,20 +39,8 @@ def refused(workspace: Workspace, outcome: Outcome, code: int = 2) -> str:
 
 
 def test_the_commands() -> None:
-    looks = {
-        "run",
-        "advise",
-        "compare",
-        "tune",
-        "plan",
-        "publish",
-        "list-runs",
-        "rollback",
-        "clean",
-        "forget",
-        "show",
-        "predict",
-    }
+    looks = {"run", "advise", "compare", "tune", "plan", "publish", "list-runs", "show", "predict"}
+    looks |= {"export", "rollback", "clean", "forget"}
     assert set(COMMANDS) == {step.name for step in nightly.STEPS} | looks
 
 
@@ -85,8 +73,8 @@ def test_wrong_usage_ends_with_2(arguments: list[str], capsys: pytest.CaptureFix
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_missing_settings_file_is_named_by_every_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     of_user = ["--user", "a"]
-    more = {"show": of_user, "forget": of_user, "predict": ["--pairs", "a.csv"]}.get(command, [])
-    assert main([command, "--settings", "/nowhere/a.toml", *more]) == 2
+    more = {"show": of_user, "forget": of_user, "predict": ["--pairs", "a.csv"], "export": ["--to", "a"]}
+    assert main([command, "--settings", "/nowhere/a.toml", *more.get(command, [])]) == 2
     assert capsys.readouterr().err == (
         "error: settings file '/nowhere/a.toml' cannot be read: No such file or directory\n"
     )

@@ -1,0 +1,154 @@
+"""Feeds of files, JSON Lines or CSV: all lists of a run, what changed since the run before, one pointer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, Observation, SparkSession
+from pyspark.sql import functions as F
+
+from recsys_spark.errors import RecsysError, SettingsError
+from recsys_spark.export_sections import FilesExport
+from recsys_spark.sinks.changes import changed_lists, one_line_an_item
+from recsys_spark.sinks.errors import ExportError
+from recsys_spark.sinks.files import DELTA, DONE, POINTER
+from recsys_spark.sinks.options import now_iso
+from recsys_spark.sinks.stores import lists_of, reason_of
+from recsys_spark.storage.filesystem import FileSystem, open_filesystem
+from recsys_spark.storage.lease import hold_lease
+from recsys_spark.storage.paths import Run, find_run, under
+from recsys_spark.storage.records import decode, encode
+from recsys_spark.storage.run_storage import RunStorage
+from recsys_spark.tables import RECOMMENDATIONS
+
+_LEASE_TTL_S = 600
+# Spaces at the ends, line breaks and quotes of ids stay as they are.
+_CSV = {
+    "header": "true",
+    "quoteAll": "true",
+    "escape": '"',
+    "ignoreLeadingWhiteSpace": "false",
+    "ignoreTrailingWhiteSpace": "false",
+}
+
+
+class FeedStore:
+    """Lists in files."""
+
+    def __init__(self, export: FilesExport) -> None:
+        self._export, self._root = export, export.path
+
+    def check(self) -> None:
+        """Nothing: the folder may be where only Spark can look."""
+
+    def served_run(self, spark: SparkSession) -> str | None:
+        """What the pointer says."""
+        pointer = self._pointer(self._filesystem(spark))
+        return None if pointer is None else str(pointer["run_id"])
+
+    def write(self, storage: RunStorage) -> str:
+        """Write what is not there yet, remove what is old, then move the pointer."""
+        filesystem = self._filesystem(storage.spark)
+        try:
+            with hold_lease(filesystem, self._root, storage.run.run_id, _LEASE_TTL_S) as lease:
+                before = self._pointer(filesystem)
+                full = self._write_full(storage, filesystem)
+                delta = self._write_delta(storage, filesystem, before)
+                lease.ensure_held()
+                pointer = {**self._head(), **_facts(storage), "full": full, "delta": delta}
+                self._remove_old(filesystem, {full, before["full"] if before is not None else full})
+                filesystem.replace(under(self._root, POINTER), encode(pointer))
+        except (PySparkException, OSError) as error:
+            raise ExportError(f"{self._root}: {reason_of(error)}") from error
+        except RecsysError as error:
+            raise ExportError(str(error).replace("storage.root", "path")) from error
+        changes = "" if delta is None else f", {delta['upserts']:,} changed and {delta['deletes']:,} gone"
+        return f"in {under(self._root, full)}{changes}"
+
+    def _head(self) -> dict[str, Any]:
+        return {"format_version": 1, "kind": self._export.kind}
+
+    def _filesystem(self, spark: SparkSession) -> FileSystem:
+        try:
+            return open_filesystem(self._root, spark)
+        except SettingsError as error:
+            raise ExportError(str(error).replace("storage.root", "path")) from error
+
+    def _pointer(self, filesystem: FileSystem) -> dict[str, Any] | None:
+        path = under(self._root, POINTER)
+        try:
+            pointer = decode(filesystem.read_bytes(path), path)
+        except FileNotFoundError:
+            return None
+        except (OSError, RecsysError) as error:
+            raise ExportError(f"{path} cannot be read: {error}") from error
+        if pointer.get("format_version") != 1 or "full" not in pointer:
+            raise ExportError(f"{path} is not the pointer of a feed: name a folder of its own in path")
+        if pointer["kind"] != self._export.kind:
+            raise ExportError(f"{path} is of a feed of kind {pointer['kind']}: name another folder in path")
+        return pointer
+
+    def _write_full(self, storage: RunStorage, filesystem: FileSystem) -> str:
+        relative = f"full/run_id={storage.run.run_id}"
+        folder = under(self._root, relative)
+        if not filesystem.exists(f"{folder}/{DONE}"):
+            filesystem.delete(folder)
+            self._write(lists_of(storage), folder)
+            filesystem.replace(f"{folder}/{DONE}", encode(_facts(storage)))
+        return relative
+
+    def _write_delta(
+        self, storage: RunStorage, filesystem: FileSystem, before: dict[str, Any] | None
+    ) -> dict[str, Any] | None:
+        """None without a run before whose lists are still there: consumers take all lists then."""
+        base = _base_run(storage, before) if self._export.delta else None
+        if base is None:
+            return None
+        relative = f"delta/run_id={storage.run.run_id}/base={base.run_id}"
+        folder = under(self._root, relative)
+        if filesystem.exists(f"{folder}/{DELTA}"):
+            return {**decode(filesystem.read_bytes(f"{folder}/{DELTA}"), folder), "path": relative}
+        filesystem.delete(folder)
+        counts = Observation()
+        changes = changed_lists(lists_of(storage), storage.read(RECOMMENDATIONS, base), self._export.delta_scores)
+        is_gone = F.col("op") == "delete"
+        columns = (F.count_if(~is_gone).alias("upserts"), F.count_if(is_gone).alias("deletes"))
+        self._write(changes.observe(counts, *columns), folder)
+        header = {"run_id": storage.run.run_id, "base_run_id": base.run_id, **counts.get}
+        filesystem.replace(f"{folder}/{DELTA}", encode(header))
+        return {**header, "path": relative}
+
+    def _write(self, frame: DataFrame, folder: str) -> None:
+        options = {"compression": self._export.compression}
+        if self._export.kind == "csv":
+            one_line_an_item(frame).write.options(**options, **_CSV).csv(folder)
+        else:
+            frame.write.options(**options).json(folder)
+
+    def _remove_old(self, filesystem: FileSystem, served: set[str]) -> None:
+        """Keep the newest runs; what was begun and never finished goes, as nobody else writes."""
+        found: dict[str, str] = {}
+        for entry in filesystem.list(under(self._root, "full")):
+            path = under(self._root, f"full/{entry.name}")
+            done = f"{path}/{DONE}"
+            is_done = filesystem.exists(done)
+            found[entry.name] = str(decode(filesystem.read_bytes(done), done)["exported_at"]) if is_done else ""
+        newest = sorted(found, key=lambda name: (f"full/{name}" in served, found[name]), reverse=True)
+        for name in newest[self._export.keep :]:
+            for kind in ("delta", "full"):
+                filesystem.delete(under(self._root, f"{kind}/{name}"))
+
+
+def _facts(storage: RunStorage) -> dict[str, Any]:
+    run = storage.run
+    users = storage.count(RECOMMENDATIONS)
+    return {"run_id": run.run_id, "run_date": run.run_date.isoformat(), "users": users, "exported_at": now_iso()}
+
+
+def _base_run(storage: RunStorage, before: dict[str, Any] | None) -> Run | None:
+    """The run that was served before, if it has not been removed."""
+    if before is None or before["run_id"] == storage.run.run_id:
+        return None
+    run = find_run(storage.filesystem, storage.run.root, before["run_id"])
+    return run if run is not None and storage.exists(RECOMMENDATIONS, run) else None

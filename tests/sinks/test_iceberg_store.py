@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyiceberg.catalog import load_catalog
+from pyiceberg.table import Table
+from rich.console import Console
+
+from recsys_spark.sinks import iceberg_store
+from recsys_spark.sinks.errors import ExportError
+from recsys_spark.sinks.exporting import export_run
+from recsys_spark.sinks.iceberg import RecommendationReader
+from recsys_spark.sinks.stores import open_store
+from tests.sinks.conftest import N_USERS, Publish, lists_of, rounded, settings_of
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+Export = Callable[..., None]
+
+
+@pytest.fixture
+def section(tmp_path: Path) -> dict[str, Any]:
+    return {"kind": "iceberg", "catalog_uri": f"sqlite:///{tmp_path}/catalog.db", "warehouse": str(tmp_path / "w")}
+
+
+@pytest.fixture
+def export(section: dict[str, Any], root: str, tmp_path: Path) -> Export:
+    (tmp_path / "w").mkdir()
+
+    def go(storage: Any, **changes: Any) -> None:
+        settings = settings_of(root, {"lake": {**section, **changes}})
+        export_run(storage, open_store(settings.exports["lake"]), "lake", Console(quiet=True))
+
+    return go
+
+
+def table_at(section: dict[str, Any]) -> Table:
+    catalog = load_catalog("default", uri=section["catalog_uri"], warehouse=section["warehouse"])
+    return catalog.load_table("recsys.recommendations")
+
+
+def serves(section: dict[str, Any], run_id: str) -> bool:
+    table = table_at(section)
+    rows = table.scan().to_arrow().to_pylist()
+    found = {row["user_id"]: rounded(list(zip(row["item_ids"], row["scores"], strict=True))) for row in rows}
+    served = RecommendationReader(table).run()
+    expected = {user: rounded(lists) for user, lists in lists_of(run_id).items()}
+    return served is not None and served.run_id == run_id and found == expected and len(rows) == N_USERS
+
+
+def test_each_run_replaces_the_one_before(export: Export, published: Publish, section: dict[str, Any]) -> None:
+    export(published("r1"))
+    assert serves(section, "r1")
+    export(published("r2"))
+    assert serves(section, "r2")
+    reader = RecommendationReader(table_at(section))
+    assert rounded(reader.recommend("u2", 2)) == rounded(lists_of("r2")["u2"][:2])
+    assert reader.recommend("nobody") is None
+    assert list(table_at(section).metadata.refs) == ["main"], "the branch is gone"
+
+
+def test_the_same_run_again_writes_nothing(
+    export: Export, published: Publish, section: dict[str, Any], tmp_path: Path
+) -> None:
+    storage = published("r1")
+    export(storage)
+    before, files = table_at(section).metadata_location, sorted((tmp_path / "w").rglob("*"))
+    export(storage)
+    assert (table_at(section).metadata_location, sorted((tmp_path / "w").rglob("*"))) == (before, files)
+
+
+def test_what_fails_its_count_is_never_served(
+    export: Export, published: Publish, section: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export(published("r1"))
+    second = published("r2")
+    with monkeypatch.context() as patch:
+        lists = iceberg_store.lists_of
+        patch.setattr(iceberg_store, "lists_of", lambda storage: lists(storage).limit(59))
+        with pytest.raises(ExportError, match=r"branch audit-r2 of recsys.recommendations has 59 users, run r2 60"):
+            export(second)
+    assert serves(section, "r1")
+    export(second)
+    assert serves(section, "r2")
+
+
+def test_old_runs_go_with_their_files(
+    export: Export, published: Publish, section: dict[str, Any], tmp_path: Path
+) -> None:
+    for number in range(4):
+        export(published(f"r{number}"), keep=2)
+    folders = (tmp_path / "w" / "recsys_spark-recsys.recommendations").glob("run_id=*")
+    assert sorted(path.name for path in folders) == ["run_id=r2", "run_id=r3"]
+    assert serves(section, "r3")
+
+
+def test_a_catalog_that_is_not_there(export: Export, published: Publish) -> None:
+    with pytest.raises(ExportError, match=r"the catalog 'default' cannot be read: .*look at catalog_uri"):
+        export(published("r1"), catalog_uri="sqlite:////nowhere/at/all.db")
