@@ -21,6 +21,7 @@ from recsys_spark.night import kept_runs, scratch_folder
 from recsys_spark.report.lists import read_lists
 from recsys_spark.scoring import published_items
 from recsys_spark.session import open_session
+from recsys_spark.sinks.exporting import deliver
 from recsys_spark.storage.filesystem import FileSystem, open_filesystem
 from recsys_spark.storage.forgotten import FOLDER, forget_user
 from recsys_spark.storage.lease import hold_lease
@@ -49,9 +50,16 @@ def print_runs(settings: Settings, console: Console) -> None:
 
 
 def roll_back(settings: Settings, run_id: str | None, console: Console) -> None:
-    """Point readers at an earlier published run and say which."""
-    run = rollback(_filesystem(settings), settings.storage.root, run_id)
+    """Point readers at an earlier published run and say which; stores that nights deliver to serve it, too.
+
+    Raises:
+        RecsysError: naming the stores that still serve the other run, and the command that finishes each.
+    """
+    root = settings.storage.root
+    run = rollback(_filesystem(settings), root, run_id)
     console.print(f"readers now see run {run.run_id} of {run.run_date}", highlight=False)
+    if any(export.deliver for export in settings.exports.values()):
+        deliver(open_run(open_session(settings), root, run.run_id), settings, console)
 
 
 def clean_up(settings: Settings, is_dry: bool, console: Console) -> None:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
+from pyspark.sql.pandas.types import to_arrow_type
 
 from recsys_spark.config import Settings
 from recsys_spark.storage.publishing import publish
@@ -109,7 +110,7 @@ def table_of(lists: Lists) -> pa.Table:
         "tier": pa.array(["embedding"] * len(lists), pa.string()),
     }
     for column in RECOMMENDATIONS.columns[4:]:
-        arrays[column.name] = pa.nulls(len(lists), pa.list_(pa.string()))
+        arrays[column.name] = pa.nulls(len(lists), to_arrow_type(column.type))
     return pa.table(arrays)
 
 

@@ -13,11 +13,12 @@ from rich.console import Console
 
 from recsys_spark.errors import RecsysError
 from recsys_spark.sinks import redis
+from recsys_spark.sinks.contract import Served
 from recsys_spark.sinks.exporting import deliver
 from recsys_spark.storage.pointer import point_to
 from recsys_spark.storage.runs import start_run
 from tests.night.catalogue import Outcome, run_cli
-from tests.sinks.conftest import DAY, N_USERS, Publish, lists_of, settings_of
+from tests.sinks.conftest import DAY, N_USERS, Publish, lists_of, rounded, settings_of
 from tests.sinks.servers import HOST, RedisServer, free_port
 
 Cli = Callable[..., Outcome]
@@ -145,6 +146,30 @@ def test_a_run_that_readers_are_not_pointed_to_is_not_delivered(
     point_to(newer.filesystem, storage.run)
     deliver(storage, settings, Console(quiet=True))
     assert (tmp_path / "jsonl" / "full" / "run_id=r1").is_dir()
+
+
+def test_a_rollback_takes_the_stores_along(
+    spark: SparkSession, published: Publish, exports: dict[str, dict[str, Any]], root: str, redis_at: RedisServer,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    first, second = published("r1"), published("r2")
+    wanted = {"redis": {**exports["redis"], "deliver": True}, "jsonl": exports["jsonl"]}
+    deliver(second, settings_of(root, wanted), Console(quiet=True))
+    reader = redis.RecommendationReader(redis_at.client(), exports["redis"]["prefix"], refresh_s=0)
+    assert reader.run() == Served("r2", second.run.run_date)
+    content = {
+        "storage": {"root": root}, "exports": wanted,
+        "events": {"path": "/no/events", "columns": {"rating": "stars", "timestamp": "at"}},
+    }  # fmt: skip
+    path = tmp_path / "rollback.toml"
+    path.write_bytes(tomli_w.dumps(content).encode())
+    outcome = run_cli(spark, "rollback", "--settings", str(path))
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.splitlines()[0] == f"readers now see run r1 of {first.run.run_date}"
+    assert "redis serves run r1 of" in outcome.out
+    assert reader.run() == Served("r1", first.run.run_date)
+    assert rounded(reader.recommend("u2")) == rounded(lists_of("r1")["u2"])
+    assert not (tmp_path / "jsonl").exists(), "only where deliver = true"
 
 
 def test_hostile_ids_reach_every_store(
