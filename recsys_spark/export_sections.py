@@ -144,6 +144,10 @@ class IcebergExport(ExportSection):
     catalog_uri: Location | None = Field(None, description="Such as `sqlite:////data/catalog.db` or a REST catalog's.")
     warehouse: Location = Field(description="Where the data files and the table's own files lie.")
     table: str = Field("recsys.recommendations", pattern=r"^[A-Za-z0-9_]+\.[A-Za-z0-9_]+$", description="Its name.")
+    delta: bool = Field(False, description="Whether `<table>_changes` gets what changed since the run before.")
+    delta_scores: bool = Field(
+        True, description="Whether a list of the same items in the same order with other scores counts as changed."
+    )
     keep: int = Field(7, ge=2, description="Runs whose snapshots and files are kept.")
 
 

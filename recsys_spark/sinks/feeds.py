@@ -14,10 +14,10 @@ from recsys_spark.sinks.changes import changed_lists, one_line_an_item
 from recsys_spark.sinks.errors import ExportError
 from recsys_spark.sinks.files import DELTA, DONE, POINTER
 from recsys_spark.sinks.options import now_iso
-from recsys_spark.sinks.stores import lists_of, reason_of
+from recsys_spark.sinks.stores import base_run, lists_of, reason_of
 from recsys_spark.storage.filesystem import FileSystem, open_filesystem
 from recsys_spark.storage.lease import hold_lease
-from recsys_spark.storage.paths import Run, find_run, under
+from recsys_spark.storage.paths import under
 from recsys_spark.storage.records import decode, encode
 from recsys_spark.storage.run_storage import RunStorage
 from recsys_spark.tables import RECOMMENDATIONS
@@ -102,7 +102,8 @@ class FeedStore:
         self, storage: RunStorage, filesystem: FileSystem, before: dict[str, Any] | None
     ) -> dict[str, Any] | None:
         """None without a run before whose lists are still there: consumers take all lists then."""
-        base = _base_run(storage, before) if self._export.delta else None
+        served = None if before is None else str(before["run_id"])
+        base = base_run(storage, served) if self._export.delta else None
         if base is None:
             return None
         relative = f"delta/run_id={storage.run.run_id}/base={base.run_id}"
@@ -111,7 +112,7 @@ class FeedStore:
             return {**decode(filesystem.read_bytes(f"{folder}/{DELTA}"), folder), "path": relative}
         filesystem.delete(folder)
         counts = Observation()
-        changes = changed_lists(lists_of(storage), storage.read(RECOMMENDATIONS, base), self._export.delta_scores)
+        changes = changed_lists(lists_of(storage), lists_of(storage, base), self._export.delta_scores)
         is_gone = F.col("op") == "delete"
         columns = (F.count_if(~is_gone).alias("upserts"), F.count_if(is_gone).alias("deletes"))
         self._write(changes.observe(counts, *columns), folder)
@@ -144,11 +145,3 @@ def _facts(storage: RunStorage) -> dict[str, Any]:
     run = storage.run
     users = storage.count(RECOMMENDATIONS)
     return {"run_id": run.run_id, "run_date": run.run_date.isoformat(), "users": users, "exported_at": now_iso()}
-
-
-def _base_run(storage: RunStorage, before: dict[str, Any] | None) -> Run | None:
-    """The run that was served before, if it has not been removed."""
-    if before is None or before["run_id"] == storage.run.run_id:
-        return None
-    run = find_run(storage.filesystem, storage.run.root, before["run_id"])
-    return run if run is not None and storage.exists(RECOMMENDATIONS, run) else None

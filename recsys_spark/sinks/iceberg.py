@@ -1,7 +1,7 @@
 """Recommendations in an Iceberg table, and the reader of them: applications may copy this file. No Spark here.
 
 The table has `user_id`, `item_ids`, `scores`, `tier`, one row a user. Branch `main` is what is served; its snapshot
-says in its summary which run it is of.
+says in its summary which run it is of. With `delta = true` the table `<table>_changes` has what each run changed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pyiceberg.table.snapshots import Snapshot
 
 from recsys_spark.sinks.contract import Recommendations, Served
 
-RUN_ID, RUN_DATE = "recsys.run-id", "recsys.run-date"
+RUN_ID, RUN_DATE, BASE_RUN_ID = "recsys.run-id", "recsys.run-date", "recsys.base-run-id"
 
 
 def run_of(snapshot: Snapshot | None) -> str | None:

@@ -18,7 +18,8 @@ from recsys_spark.errors import RecsysError
 from recsys_spark.export_sections import IcebergExport
 from recsys_spark.sinks.errors import ExportError
 from recsys_spark.sinks.iceberg import RUN_DATE, RUN_ID, run_of
-from recsys_spark.sinks.stores import first_line, lists_of, reason_of
+from recsys_spark.sinks.iceberg_changes import ENDING, append_changes, remove_old_changes
+from recsys_spark.sinks.stores import base_run, first_line, lists_of, reason_of
 from recsys_spark.storage.filesystem import FileSystem, open_filesystem
 from recsys_spark.storage.lease import hold_lease
 from recsys_spark.storage.run_storage import RunStorage
@@ -59,7 +60,9 @@ class IcebergStore:
             with hold_lease(filesystem, self._folder, run_id, _LEASE_TTL_S):
                 table = self._table() or self._create()
                 branch = self._audited(table, storage, self._write_files(storage, filesystem))
-                self._forget_old(table, filesystem)
+                kept = self._forget_old(table, filesystem)
+                if self._export.delta:
+                    self._write_changes(table, storage, filesystem, kept)
                 table.manage_snapshots().set_current_snapshot(ref_name=branch).remove_branch(branch).commit()
         except ExportError:
             raise
@@ -131,15 +134,29 @@ class IcebergStore:
         names = [entry.name for entry in filesystem.list(folder) if not entry.name.startswith(("_", "."))]
         return [filesystem.qualify(f"{folder}/{name}") for name in names]
 
-    def _forget_old(self, table: Table, filesystem: FileSystem) -> None:
-        """Expire the snapshots of all but the newest runs and what is served, then remove their files."""
+    def _write_changes(self, table: Table, storage: RunStorage, filesystem: FileSystem, kept: set[str]) -> None:
+        """What changes from the run that is served, where there is one, into a table of its own."""
+        base, catalog, folder = base_run(storage, run_of(table.current_snapshot())), self._catalog(), self._changes
+        if base is None:
+            return
+        options = self._export.table, SCHEMA, storage, base, filesystem, folder, self._export.delta_scores
+        append_changes(catalog, *options)
+        remove_old_changes(catalog.load_table(f"{self._export.table}{ENDING}"), kept, filesystem, folder)
+
+    @property
+    def _changes(self) -> str:
+        return f"{self._folder}{ENDING}"
+
+    def _forget_old(self, table: Table, filesystem: FileSystem) -> set[str]:
+        """Expire the snapshots of all but the newest runs and what is served, then remove their files; who is left."""
         served = table.current_snapshot()
         snapshots = sorted(table.metadata.snapshots, key=lambda snapshot: snapshot.timestamp_ms, reverse=True)
         runs = list(dict.fromkeys(run_of(snapshot) for snapshot in snapshots if run_of(snapshot) is not None))
-        kept = {*runs[: self._export.keep], run_of(served)}
+        kept = {*runs[: self._export.keep], run_of(served)}  # of no run is the first snapshot, while it is served
         old = [snapshot.snapshot_id for snapshot in snapshots if run_of(snapshot) not in kept]
         if old:
             table.maintenance.expire_snapshots().by_ids(old).commit()
         for entry in filesystem.list(self._folder):
             if entry.name.startswith(_RUN) and entry.name.removeprefix(_RUN) not in kept:
                 filesystem.delete(f"{self._folder}/{entry.name}")
+        return {run for run in kept if run is not None}

@@ -18,6 +18,8 @@ from recsys_spark.export_sections import (
     StoreExport,
 )
 from recsys_spark.sinks.errors import ExportError
+from recsys_spark.storage.parquet import read_parquet
+from recsys_spark.storage.paths import Run, find_run
 from recsys_spark.storage.run_storage import RunStorage
 from recsys_spark.tables import RECOMMENDATIONS
 
@@ -128,6 +130,17 @@ def _open(export: StoreExport) -> Store:
     return IcebergStore(export)
 
 
-def lists_of(storage: RunStorage) -> DataFrame:
-    """What every store gets: the columns that readers need."""
-    return storage.read(RECOMMENDATIONS).select("user_id", "item_ids", "scores", "tier")
+def lists_of(storage: RunStorage, run: Run | None = None) -> DataFrame:
+    """What every store gets, of this run or of one before, which an earlier version may have written."""
+    names = ("user_id", "item_ids", "scores", "tier")
+    if run is None:
+        return storage.read(RECOMMENDATIONS).select(*names)
+    return read_parquet(storage.spark, storage.path(RECOMMENDATIONS, run)).select(*names)
+
+
+def base_run(storage: RunStorage, served: str | None) -> Run | None:
+    """The run that a store serves, whose lists changes start from, if it is another and has not been removed."""
+    if served is None or served == storage.run.run_id:
+        return None
+    run = find_run(storage.filesystem, storage.run.root, served)
+    return run if run is not None and storage.exists(RECOMMENDATIONS, run) else None

@@ -97,6 +97,8 @@ def ruled(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Rule
         "rules.seen_days": "{view = 3.0, wish = 0.0}",
         "rules.boosts": '[{attribute = "genre", value = "war", factor = 2.0}]',
         "rules.item_boosts": table("factors"),
+        "rules.active_days": "1000",  # all but who has no event, and is asked for
+        "rules.requested_users": table("requested"),
         "audit.min_user_coverage": "0.5",
     }
     workspace = Workspace(spark, folder, sets)
@@ -119,6 +121,7 @@ def write_inputs(folder: Path) -> None:
     write_csv(folder / "denied.csv", ["item_id"], [[item] for item in DENIED])
     write_csv(folder / "blocked.csv", ["user_id", "item_id"], BLOCKED)
     write_csv(folder / "candidates.csv", ["user_id", "item_id"], CANDIDATES)
+    write_csv(folder / "requested.csv", ["user_id"], [[NOBODY], [user_id(1)], [user_id(6)], ["stranger"], [user_id(9)]])
     write_csv(folder / "factors.csv", ["item_id", "factor"], [(item, str(factor)) for item, factor in FACTORS])
 
 
@@ -216,6 +219,20 @@ def test_rules_change_much_here(ruled: Ruled) -> None:
     full, found = ruled.lists("embedding", has_rules=False), ruled.lists("embedding", has_rules=True)
     plain = {user: [item for item in row["item_ids"] if item not in hidden_of(user)[0]] for user, row in full.items()}
     assert sum(found[user]["item_ids"] != plain[user][: length_of(user)] for user in found) > len(found) / 2
+
+
+def test_each_requested_user_is_accounted_for(ruled: Ruled) -> None:
+    """One has no event, one wants no list, one may be shown nothing that there is, one is not known."""
+    rows = {row["user_id"]: (row["outcome"], row["reason"]) for row in ruled.workspace.rows("requested_users")}
+    assert rows == {
+        NOBODY: ("fell_back", None),
+        "u01": ("refused", "no_list_wanted"),
+        "u06": ("refused", "nothing_left"),
+        "u09": ("scored", None),
+        "stranger": ("refused", "unknown_user"),
+    }
+    counted = ruled.workspace.facts("recommend")["details"]["requested"]
+    assert counted == {"fell_back": 1, "scored": 1, "no_list_wanted": 1, "nothing_left": 1, "unknown_user": 1}
 
 
 def test_the_night_publishes_them_and_says_what_it_did(ruled: Ruled) -> None:

@@ -96,6 +96,69 @@ def test_old_runs_go_with_their_files(
     assert serves(section, "r3")
 
 
+def changes_at(section: dict[str, Any]) -> list[dict[str, Any]]:
+    catalog = load_catalog("default", uri=section["catalog_uri"], warehouse=section["warehouse"])
+    rows: list[dict[str, Any]] = catalog.load_table("recsys.recommendations_changes").scan().to_arrow().to_pylist()
+    return rows
+
+
+def test_changes_turn_one_run_into_the_next(
+    export: Export, published: Publish, section: dict[str, Any], tmp_path: Path
+) -> None:
+    """One list is new, one has another item, one is gone, one is as it was; the third run is as the second."""
+    first = {"same": [("a", 1.0)], "other": [("a", 1.0)], "gone": [("b", 0.5)]}
+    second = {"same": [("a", 1.0)], "other": [("b", 1.0)], "new": [("c", 0.25), ("d", 0.125)]}
+    export(published("r1", first), delta=True)
+    storage = published("r2", second)
+    export(storage, delta=True)
+    rows = changes_at(section)
+    assert {(row["run_id"], row["base_run_id"]) for row in rows} == {("r2", "r1")}
+    applied: dict[str, Any] = dict(first)
+    for row in rows:
+        if row["op"] == "delete":
+            del applied[row["user_id"]]
+        else:
+            applied[row["user_id"]] = list(zip(row["item_ids"], row["scores"], strict=True))
+    assert applied == second
+    assert {row["user_id"] for row in rows} == {"other", "new", "gone"}
+    export(published("r3", second), delta=True)
+    assert {row["run_id"] for row in changes_at(section)} == {"r2"}, "nothing changed"
+    for number in (4, 5):
+        export(published(f"r{number}", first if number == 4 else second), delta=True, keep=2)
+    assert {row["run_id"] for row in changes_at(section)} <= {"r4", "r5"}
+    folders = (tmp_path / "w" / "recsys_spark-recsys.recommendations_changes").glob("run_id=*")
+    assert {path.name for path in folders} <= {"run_id=r4", "run_id=r5"}
+
+
+def test_an_export_that_broke_off_appends_its_changes_once(
+    export: Export, published: Publish, section: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export(published("r1"), delta=True)
+    second = published("r2")
+    with monkeypatch.context() as patch, pytest.raises(ExportError, match="the catalog is gone"):
+        patch.setattr(Table, "manage_snapshots", _failing_at_the_flip(Table.manage_snapshots))
+        export(second, delta=True)
+    assert serves(section, "r1")
+    assert len(changes_at(section)) == N_USERS
+    export(second, delta=True)
+    assert serves(section, "r2")
+    assert len(changes_at(section)) == N_USERS
+
+
+def _failing_at_the_flip(manage: Any) -> Any:
+    def go(table: Table) -> Any:
+        managed = manage(table)
+
+        def fail(*_: Any, **__: Any) -> None:
+            raise OSError("the catalog is gone")
+
+        monkey = managed
+        monkey.set_current_snapshot = fail
+        return monkey
+
+    return go
+
+
 def test_a_catalog_that_is_not_there(export: Export, published: Publish) -> None:
     with pytest.raises(ExportError, match=r"the catalog 'default' cannot be read: .*look at catalog_uri"):
         export(published("r1"), catalog_uri="sqlite:////nowhere/at/all.db")
