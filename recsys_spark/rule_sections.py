@@ -6,9 +6,8 @@ from typing import Annotated
 
 from pydantic import Field
 
+from recsys_spark.kernels.boosts import MOST_BOOST
 from recsys_spark.sections import Section, Source
-
-MOST_BOOST = 1000.0
 
 
 class RuleSource(Source):

@@ -14,8 +14,8 @@ from recsys_spark.audit import Facts
 from recsys_spark.blockwise.files import distribute_array, save_array
 from recsys_spark.blockwise.rules import ListRules, possible_lengths
 from recsys_spark.errors import RecsysError
+from recsys_spark.kernels.boosts import MOST_BOOST
 from recsys_spark.list_checks import free_items
-from recsys_spark.rule_sections import MOST_BOOST
 from recsys_spark.scoring import blocks_of, item_factors, known_items
 from recsys_spark.sources import read_rules, readable
 from recsys_spark.tables import (

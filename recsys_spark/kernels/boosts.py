@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 from recsys_spark.kernels.jit import Real, compiled, kernel_input
 
+MOST_BOOST = 1000.0
+"""Factors that are asked for lie between 1 over it and it."""
+
 
 class Factors(NamedTuple):
     """What scores above 0 are multiplied by and what others are, float32 (n,): a factor and 1 over it.

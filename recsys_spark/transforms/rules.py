@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.rule_sections import MOST_BOOST
+from recsys_spark.kernels.boosts import MOST_BOOST
 from recsys_spark.transforms.content import categories_of
 from recsys_spark.transforms.events import end_of, text_as_timestamp
 

@@ -89,7 +89,9 @@ def disturbed(nights: TwoNights, spark: SparkSession, tmp_path_factory: pytest.T
                 if (name, moment) == ("similar", "start"):
                     failed_tasks = sum(count for stage, count in _failed_tasks(spark).items() if stage not in earlier)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jobs.audit.audit_lists", lambda *_: (Check("lists with an item twice", 1, "0", False),))
+        patch.setattr(
+            "recsys_spark.auditing.audit_lists", lambda *_: (Check("lists with an item twice", 1, "0", False),)
+        )
         attempt("audit", "refused")
     for moment, call in (("start", "describe_run"), ("end", "point_to")):
         with pytest.MonkeyPatch.context() as patch:

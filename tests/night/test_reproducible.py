@@ -165,8 +165,8 @@ def _cut_small(patch: pytest.MonkeyPatch) -> dict[str, int]:
 def _counting(name: str, most: dict[str, int]) -> object:
     distribute = getattr(scoring, name)
 
-    def count(*arguments: object) -> object:
-        made = distribute(*arguments)
+    def count(*arguments: object, **options: object) -> object:
+        made = distribute(*arguments, **options)
         most[name] = max(most.get(name, 0), len(getattr(made, "shards", made)))
         return made
 
