@@ -184,7 +184,8 @@ def _lists(workspace: Workspace, run_id: str, model: str, scratch: Path) -> str:
             patch.setattr(scoring, "blocks_of", lambda *_: moved)
         blocks, scorer = list_scorer(storage, settings, "model")
     item_ids = distribute_ids(storage.spark, storage.fetch(ITEMS, scratch), "item", scratch / "ids")
-    return digest_of(recommend(blocks, scorer, item_ids, TOP_K).frame().toArrow().to_pylist())
+    lists = recommend(blocks, scorer, item_ids, TOP_K).frame().toArrow()
+    return digest_of(lists.to_pylist(maps_as_pydicts="strict"))
 
 
 def _both(nights: TwoNights, variant: Variant) -> tuple[tuple[Workspace, str], tuple[Workspace, str]]:
