@@ -291,7 +291,7 @@ class AuditSettings(Section):
     )
     max_underfilled_share: float = Field(1.0, ge=0, le=1, description="Share of lists shorter than they could be.")
     max_constant_share: float = Field(
-        0.5, ge=0, le=1, description="Share of lists of several items whose scores are all the same."
+        1.0, ge=0, le=1, description="Share of lists of several items whose scores are all the same."
     )
     max_top_items_share: float = Field(
         1.0, ge=0, le=1, description="Share of all list places that the most listed 1 % of the items may take."

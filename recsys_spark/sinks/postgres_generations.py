@@ -81,21 +81,32 @@ def build_key(connection: psycopg.Connection, options: PostgresOptions) -> None:
     connection.execute(sql.SQL("ANALYZE {}").format(table))
 
 
-def serve(connection: psycopg.Connection, options: PostgresOptions) -> None:
-    """Attach the table and point the view at it, in one transaction."""
+def attach(connection: psycopg.Connection, options: PostgresOptions) -> None:
+    """Make the table a partition, some time before it is served.
+
+    A statement plans with the partitions there are, and then takes the snapshot that it runs with: were both done at
+    once, one that comes in between would be led to a partition that its plan does not have.
+    """
     layout, generation = options.layout, options.generation
-    attach = layout.statement(
+    statement = layout.statement(
         "ALTER TABLE {lists} ATTACH PARTITION {table} FOR VALUES IN ({number})",
         table=layout.partition(generation),
         number=sql.Literal(generation),
     )
+    with connection.transaction():
+        connection.execute(_LOCK_TIMEOUT)
+        connection.execute(statement)
+
+
+def serve(connection: psycopg.Connection, options: PostgresOptions) -> None:
+    """Point the view at the table."""
+    layout, generation = options.layout, options.generation
     serve = layout.statement(
         "INSERT INTO {serving} (generation, run_id, run_date) VALUES (%s, %s, %s) ON CONFLICT (is_only) DO UPDATE "
         "SET generation = excluded.generation, run_id = excluded.run_id, run_date = excluded.run_date"
     )
     with connection.transaction():
         connection.execute(_LOCK_TIMEOUT)
-        connection.execute(attach)
         supersede = "UPDATE {runs} SET superseded_at = now() WHERE generation = (SELECT generation FROM {serving})"
         connection.execute(layout.statement(supersede))
         connection.execute(serve, (generation, options.run_id, options.run_date))

@@ -1,9 +1,9 @@
 """`df.write.format("recsys_postgres")`: lists written to PostgreSQL by COPY, served by one UPDATE. Workers import this.
 
 Each task copies its rows and notes its part in one transaction: of two attempts at a part the second finds the note
-and takes its rows back. `commit` runs in a process of its own: it counts, builds the primary key, and then one
-transaction attaches the table as a partition and moves the one row that says what is served. Readers take no lock that
-waits for it, and one in an older transaction sees the run before. `abort` cleans nothing; a later export does.
+and takes its rows back. `commit` runs in a process of its own: it counts, builds the primary key, attaches the table
+as a partition, and then one transaction moves the one row that says what is served. Readers take no lock that waits
+for it, and one in an older transaction sees the run before. `abort` cleans nothing; a later export does.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from recsys_spark.sinks.options import checked_run_date
 from recsys_spark.sinks.pacing import Pace, pause_s, retried
 from recsys_spark.sinks.postgres_connection import PostgresOptions, connect, is_busy, is_transient
 from recsys_spark.sinks.postgres_generations import (
+    attach,
     build_key,
     noted_users,
     require_complete,
@@ -34,6 +35,8 @@ from recsys_spark.sinks.texts import COLUMNS, copy_rows
 
 FORMAT = "recsys_postgres"
 _ROWS_A_WRITE = 10_000
+# Far longer than a statement takes from its plan to its snapshot.
+_PLANNED_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,8 @@ class PostgresWriter(DataSourceArrowWriter):
         with connect(self.options) as connection:
             require_complete(connection, self.options, written)
             retried(lambda: build_key(connection, self.options), is_busy)
+            retried(lambda: attach(connection, self.options), is_busy)
+            time.sleep(_PLANNED_S)
             retried(lambda: serve(connection, self.options), is_busy)
 
     def abort(self, messages: list[WriterCommitMessage | None]) -> None:
