@@ -18,7 +18,7 @@ from recsys_spark.blockwise.plan import Block, BlockMap, Blocks
 from recsys_spark.blockwise.scorers import Scored
 from recsys_spark.kernels.csr import Exclusions, IndexLists, allowed_rows
 from recsys_spark.kernels.topk import TopK
-from recsys_spark.tables import FORGOTTEN_ID, RECOMMENDATIONS
+from recsys_spark.tables import FORGOTTEN_ID, RECOMMENDATIONS, USER_RULES
 
 Counts = NDArray[np.integer]
 
@@ -63,15 +63,7 @@ class ListRules:
 
     listed: int
     verdicts: Mapping[str, int]
-    columns = (
-        "list_lengths",
-        "has_candidates",
-        "hidden_indptr",
-        "hidden_indices",
-        "are_allowed",
-        "seen_counts",
-        "denied_counts",
-    )
+    columns = tuple(column.name for column in USER_RULES.columns if column.name != "block_id")
 
     def of(self, block: Block, k: int) -> RuledUsers:
         """Those of a block's users, whose lists have at most k items."""

@@ -2,6 +2,8 @@
 
 <root>/_CURRENT                                the pointer: which run readers see
 <root>/_LEASE/                                 which night works here
+<root>/_REMOVING/                              runs that are being removed
+<root>/_FORGOTTEN/                             users who asked to be forgotten, by the hash of their id
 <root>/runs/run_date=D/run_id=R/<table>/       Parquet, read only once the run is published
 <root>/runs/run_date=D/run_id=R/_RUN.json      what the run was started with
 <root>/runs/run_date=D/run_id=R/_steps/        one record a finished step

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 from recsys_spark.storage.filesystem import FileSystem
 from recsys_spark.storage.forgotten import finish_forgetting, read_forgotten
-from recsys_spark.storage.paths import Run, run_dates, runs_of
+from recsys_spark.storage.paths import Run, under
 from recsys_spark.storage.pointer import current_run, read_history
-from recsys_spark.storage.records import utc_now
+from recsys_spark.storage.records import decode, encode, utc_now
 from recsys_spark.storage.runs import RunInfo, publication_order, runs_under
+
+_REMOVING = "_REMOVING"
 
 
 @dataclass(frozen=True)
@@ -58,10 +60,10 @@ def removable_runs(filesystem: FileSystem, root: str, keep: Keep, now: datetime 
 
 def remove_old_runs(filesystem: FileSystem, root: str, keep: Keep) -> tuple[RunInfo, ...]:
     """Remove the runs that may be removed, and what is left of earlier removals. Hold the lease of the root."""
+    finish_removals(filesystem, root)
     removed = removable_runs(filesystem, root, keep)
     for info in removed:
         remove_run(filesystem, info.run)
-    remove_leftovers(filesystem, root)
     finish_forgetting(filesystem, root, min((info.created_at for info in runs_under(filesystem, root)), default=None))
     return removed
 
@@ -69,19 +71,29 @@ def remove_old_runs(filesystem: FileSystem, root: str, keep: Keep) -> tuple[RunI
 def remove_run(filesystem: FileSystem, run: Run) -> None:
     """Remove a run. Hold the lease of the root.
 
-    Its record goes first: from then on it is no run that anybody would list, resume or build on, however far it got.
+    What is about to go is noted first, outside of it, so that a removal that breaks off can be finished. Then goes its
+    record: from then on it is no run that anybody would list, resume or build on, however far it got.
     """
+    note = under(run.root, f"{_REMOVING}/{run.run_id}.json")
+    filesystem.replace(note, encode({"run_id": run.run_id, "run_date": run.run_date.isoformat()}))
     filesystem.delete(run.record_path)
     filesystem.delete(run.path)
+    filesystem.delete(note)
 
 
-def remove_leftovers(filesystem: FileSystem, root: str) -> int:
-    """Finish removals that broke off: folders of runs without a record; give their number. Hold the lease."""
-    found = [run for day in run_dates(filesystem, root) for run in runs_of(filesystem, root, day)]
-    leftovers = [run for run in found if not filesystem.exists(run.record_path)]
-    for run in leftovers:
-        filesystem.delete(run.path)
-    return len(leftovers)
+def finish_removals(filesystem: FileSystem, root: str) -> int:
+    """Remove what is left of runs whose removal broke off; give their number. Hold the lease of the root.
+
+    Other folders are left alone, whatever they lack: a run that has lost its record may be what readers see.
+    """
+    try:
+        notes = [under(root, f"{_REMOVING}/{entry.name}") for entry in filesystem.list(under(root, _REMOVING))]
+    except FileNotFoundError:
+        return 0
+    records = [decode(filesystem.read_bytes(note), note) for note in notes]
+    for record in records:
+        remove_run(filesystem, Run(root, date.fromisoformat(record["run_date"]), record["run_id"]))
+    return len(records)
 
 
 def _needed(filesystem: FileSystem, root: str, runs: tuple[RunInfo, ...], keep: Keep, now: datetime) -> set[str]:

@@ -99,7 +99,7 @@ def ruled_pairs(
     for part in parts:
         empty = empty.unionByName(part)
     listed = item_rules.where(F.col("verdict") == "listed").select("item_idx")
-    return empty.join(F.broadcast(listed), on="item_idx", how="left_semi")
+    return empty.join(listed, on="item_idx", how="left_semi")
 
 
 def build_user_rules(wanted: DataFrame, pairs: DataFrame, block_users: int) -> DataFrame:

@@ -15,7 +15,7 @@ from recsys_spark.storage.paths import POINTER, Run
 from recsys_spark.storage.pointer import current_run, point_to, read_history
 from recsys_spark.storage.publishing import rollback
 from recsys_spark.storage.records import utc_now
-from recsys_spark.storage.retention import Keep, removable_runs, remove_leftovers, remove_old_runs
+from recsys_spark.storage.retention import Keep, finish_removals, removable_runs, remove_old_runs
 from recsys_spark.storage.runs import RunInfo, find_parent, find_unfinished, list_runs
 from tests.storage.conftest import Nights
 
@@ -117,9 +117,23 @@ def test_a_removal_that_broke_off_is_no_run_and_is_finished(week: str, monkeypat
     assert "run_id=p0" in list_folders(week)
     assert "p0" not in [info.run.run_id for info in list_runs(filesystem, week)]
     assert find_parent(filesystem, week, SATURDAY) is None
+    dry = [info.run.run_id for info in removable_runs(filesystem, week, Keep(1, None, NO_GRACE))]
+    assert dry == ["u-early"], "what is being removed is no run"
     assert [info.run.run_id for info in remove_old_runs(filesystem, week, Keep(1, None, NO_GRACE))] == ["u-early"]
     assert list_folders(week) == ["run_id=p1", "run_id=p2", "run_id=u-late"]
-    assert remove_leftovers(filesystem, week) == 0
+    assert finish_removals(filesystem, week) == 0
+    assert not list((Path(week) / "_REMOVING").iterdir())
+
+
+def test_a_run_that_has_lost_its_record_is_left_alone(week: str) -> None:
+    """Readers may see it all the same: it is what the pointer names here."""
+    filesystem = LocalFileSystem()
+    current = current_run(filesystem, week)
+    assert current is not None
+    filesystem.delete(current.record_path)
+    remove_old_runs(filesystem, week, Keep(1, None, NO_GRACE))
+    assert "run_id=p2" in list_folders(week)
+    assert filesystem.exists(current.manifest_path)
 
 
 @dataclass(frozen=True)
