@@ -47,7 +47,7 @@ from benchmarks.harness import save
 from benchmarks.ranking import Values, lists_of, longest, means_of
 from benchmarks.splits import FULL as ALL_SPLITS
 from benchmarks.splits import Split
-from benchmarks.user_values import keep_values, path_of
+from benchmarks.user_values import keep_values, kept_values, path_of
 from jobs import nightly
 from recsys_spark.blockwise.hybrid import SegmentWeights
 from recsys_spark.blockwise.items import distribute_ids
@@ -261,13 +261,19 @@ def measured(lists: pa.Table, case: Run, task: Task) -> Values:
     return split.measure(lists_of(scores, len(task.users)), split.train)
 
 
-def beside_peers(dataset: str, values: NDArray[np.float64]) -> dict[str, Any]:
-    """The best of the peers that were measured here, and how far the values of users are ahead of it."""
+def beside_peers(dataset: str, values: NDArray[np.floating]) -> dict[str, Any]:
+    """How far the values of users are ahead of those of each peer that was measured here, the best of them first."""
     peers = {path.stem: np.load(path) for path in path_of(dataset, "peer:x").parent.glob("peer:*.npy")}
-    if not peers:
-        return {}
-    best = max(peers, key=lambda name: float(np.nanmean(peers[name])))
-    return {"best_peer": best, "peer_mean": round(float(np.nanmean(peers[best])), 4)} | ahead_of(values, peers[best])
+    means = {name: round(float(np.nanmean(found)), 4) for name, found in peers.items()}
+    in_order = sorted(peers, key=lambda name: (-means[name], name))
+    return {name: {"peer_mean": means[name]} | ahead_of(values, peers[name]) for name in in_order}
+
+
+def print_kept(case: Run) -> None:
+    """The same of the values that the last night has left, without a night."""
+    values = kept_values(case.dataset, "hybrid")
+    if values is not None:
+        print(json.dumps({"dataset": case.dataset, "beside_peers": beside_peers(case.dataset, values)}))
 
 
 def ahead_of(values: NDArray[np.floating], others: NDArray[np.floating]) -> dict[str, float]:
@@ -335,7 +341,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", choices=["small", "full"], default="small", help="full: all data sets")
     parser.add_argument("--dataset", default="", help="run those whose name contains this")
+    parser.add_argument("--kept", action="store_true", help="no nights: the last ones' lists beside the peers measured")
     options = parser.parse_args()
     for each in SMALL if options.size == "small" else FULL:
         if options.dataset in each.dataset and is_there(each.split.folder):
-            run(each)
+            print_kept(each) if options.kept else run(each)
