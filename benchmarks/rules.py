@@ -23,7 +23,7 @@ from recsys_spark.blockwise.lists import recommend
 from recsys_spark.blockwise.plan import Block, MovedBlocks, Work
 from recsys_spark.blockwise.rules import ListRules
 from recsys_spark.blockwise.scorers import EmbeddingScorer, Scorer
-from recsys_spark.kernels.hidden_items import hide_items
+from recsys_spark.kernels.exclusions import hide_items
 
 USERS, SEEN, DENIED, CANDIDATES = 1024, 50, 20, 100
 

@@ -16,7 +16,8 @@ from recsys_spark.blockwise.blocks import array_of
 from recsys_spark.blockwise.files import MappedArray
 from recsys_spark.blockwise.plan import Block, BlockMap, Blocks
 from recsys_spark.blockwise.scorers import Scored
-from recsys_spark.kernels.csr import Exclusions, IndexLists, allowed_rows
+from recsys_spark.kernels.csr import IndexLists
+from recsys_spark.kernels.exclusions import Exclusions, allowed_rows
 from recsys_spark.kernels.topk import TopK
 from recsys_spark.tables import FORGOTTEN_ID, RECOMMENDATIONS, USER_RULES
 

@@ -28,7 +28,8 @@ from recsys_spark.blockwise.user_rows import ROW_COLUMNS, ItemRange
 from recsys_spark.kernels.blending import Moments
 from recsys_spark.kernels.boosts import boost
 from recsys_spark.kernels.bounds import ItemBounds
-from recsys_spark.kernels.csr import IndexLists, with_rows_of
+from recsys_spark.kernels.csr import IndexLists
+from recsys_spark.kernels.exclusions import with_rows_of
 from recsys_spark.kernels.fold_in import rows_among
 from recsys_spark.kernels.item_models import score_by_items
 from recsys_spark.kernels.layout import user_columns

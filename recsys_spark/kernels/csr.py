@@ -73,44 +73,6 @@ class IndexLists:
 
 
 @dataclass(frozen=True)
-class Exclusions(IndexLists):
-    """Positions that each row never gets; of the rows that `are_allowed`, (rows,), all but these, ascending there."""
-
-    are_allowed: NDArray[np.bool_]
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.are_allowed.shape != (self.n_rows,) or self.are_allowed.dtype != np.bool_:
-            raise ValueError(
-                f"are_allowed must be bool ({self.n_rows},), got {self.are_allowed.dtype} {self.are_allowed.shape}"
-            )
-
-    def slice_rows(self, start: int, stop: int) -> "Exclusions":
-        """Give rows `start` to `stop` (excluded); the positions are a view, not a copy."""
-        lists = super().slice_rows(start, stop)
-        return Exclusions(lists.indptr, lists.indices, self.are_allowed[start:stop])
-
-    def take_rows(self, rows: NDArray[Any]) -> "Exclusions":
-        """Give some rows, in that order; copies."""
-        lists = super().take_rows(rows)
-        return Exclusions(lists.indptr, lists.indices, self.are_allowed[rows])
-
-
-def allowed_rows(excluded: IndexLists) -> NDArray[np.bool_]:
-    """Of which rows the positions are those that they get, (rows,), not those that they never get."""
-    if isinstance(excluded, Exclusions):
-        return excluded.are_allowed
-    return np.zeros(excluded.n_rows, np.bool_)
-
-
-def with_rows_of(excluded: IndexLists, indptr: NDArray[np.int64], indices: NDArray[Any]) -> IndexLists:
-    """Other positions, of the same rows: those that they get where the given ones are."""
-    if isinstance(excluded, Exclusions):
-        return Exclusions(indptr, indices, excluded.are_allowed)
-    return IndexLists(indptr, indices)
-
-
-@dataclass(frozen=True)
 class CsrRows(IndexLists):
     """Rows of a sparse matrix: `indices` are int32 columns, ascending in each row; `values` float32 (nnz,).
 

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from recsys_spark.kernels.boosts import boosted
-from recsys_spark.kernels.csr import CsrRows, IndexLists, allowed_rows, require_valid_columns
+from recsys_spark.kernels.csr import CsrRows, IndexLists, require_valid_columns
+from recsys_spark.kernels.exclusions import allowed_rows
 from recsys_spark.kernels.jit import compiled, kernel_input
 from recsys_spark.kernels.simd import MASK_BITS, above, aligned, lowest_bit
 from recsys_spark.kernels.topk import TopK, empty_top_k, kth_largest, offer, require_k, sort_heap

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_spark.kernels.csr import IndexLists, allowed_rows
+from recsys_spark.kernels.csr import IndexLists
+from recsys_spark.kernels.exclusions import allowed_rows
 from recsys_spark.kernels.jit import Whole, compiled, kernel_input
 from recsys_spark.kernels.topk import TopK, empty_top_k
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from recsys_spark.kernels.boosts import Factors, boosted, factors_of
 from recsys_spark.kernels.bounds import ItemBounds, bounds_of_any_order, score_bound, vector_norms
-from recsys_spark.kernels.csr import IndexLists, allowed_rows
+from recsys_spark.kernels.csr import IndexLists
+from recsys_spark.kernels.exclusions import allowed_rows
 from recsys_spark.kernels.jit import compiled, kernel_input
 from recsys_spark.kernels.leaders import (
     Leaders,

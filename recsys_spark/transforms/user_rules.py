@@ -12,7 +12,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.blockwise.blocks import binary_cell
-from recsys_spark.kernels.hidden_items import HiddenItems, hide_items
+from recsys_spark.kernels.exclusions import HiddenItems, hide_items
 from recsys_spark.tables import FORGOTTEN_ID, USER_RULES
 from recsys_spark.transforms.events import end_of
 from recsys_spark.transforms.matrix import block_of

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from recsys_spark.kernels import scoring
 from recsys_spark.kernels.boosts import boost, factors_of, without_boost
 from recsys_spark.kernels.bounds import bounds_in_order, search_order, vector_norms
-from recsys_spark.kernels.csr import Exclusions, IndexLists, column_range
+from recsys_spark.kernels.csr import IndexLists, column_range
+from recsys_spark.kernels.exclusions import Exclusions
 from recsys_spark.kernels.neighbor_scoring import score_from_neighbors
 from recsys_spark.kernels.ranked import put_first
 from recsys_spark.kernels.scoring import score_top_k

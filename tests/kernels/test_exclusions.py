@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_spark.kernels.hidden_items import hide_items
+from recsys_spark.kernels.exclusions import hide_items
 
 N_ROWS, N_COLUMNS = 4, 6
 PAIRS = st.lists(st.tuples(st.integers(0, N_ROWS - 1), st.integers(0, N_COLUMNS - 1)), max_size=20)
