@@ -47,7 +47,7 @@ from benchmarks.harness import save
 from benchmarks.ranking import Values, lists_of, longest, means_of
 from benchmarks.splits import FULL as ALL_SPLITS
 from benchmarks.splits import Split
-from benchmarks.user_values import keep_values, kept_values, path_of
+from benchmarks.user_values import keep_values, kept_models, kept_values
 from jobs import nightly
 from recsys_spark.blockwise.hybrid import SegmentWeights
 from recsys_spark.blockwise.items import distribute_ids
@@ -261,9 +261,16 @@ def measured(lists: pa.Table, case: Run, task: Task) -> Values:
     return split.measure(lists_of(scores, len(task.users)), split.train)
 
 
-def beside_peers(dataset: str, values: NDArray[np.floating]) -> dict[str, Any]:
-    """How far the values of users are ahead of those of each peer that was measured here, the best of them first."""
-    peers = {path.stem: np.load(path) for path in path_of(dataset, "peer:x").parent.glob("peer:*.npy")}
+def beside_peers(dataset: str, values: Values) -> dict[str, Any]:
+    """How far the values of users are ahead of those of each peer measured here, by metric, the best of them first."""
+    peers = kept_models(dataset, "peer:")
+    return {
+        metric: beside(each, {name: kept[metric] for name, kept in peers.items() if metric in kept})
+        for metric, each in values.items()
+    }
+
+
+def beside(values: NDArray[np.floating], peers: dict[str, NDArray[np.floating]]) -> dict[str, Any]:
     means = {name: round(float(np.nanmean(found)), 4) for name, found in peers.items()}
     in_order = sorted(peers, key=lambda name: (-means[name], name))
     return {name: {"peer_mean": means[name]} | ahead_of(values, peers[name]) for name in in_order}
@@ -306,7 +313,7 @@ def run(case: Run) -> None:
             facts = night.storage.step_details("blend")
     for name, values in found.items():
         keep(case, name, means_of(values))
-        keep_values(case.dataset, name, values[case.split.metrics[0]])
+        keep_values(case.dataset, name, values)
     metrics = {
         name: {metric: each[~np.isnan(each)] for metric, each in values.items()} for name, values in found.items()
     }
@@ -324,7 +331,7 @@ def run(case: Run) -> None:
         "ahead_of": {
             name: ahead_of(found["hybrid"][first], each[first]) for name, each in found.items() if name != "hybrid"
         },
-        "beside_peers": beside_peers(case.dataset, found["hybrid"][first]),
+        "beside_peers": beside_peers(case.dataset, found["hybrid"]),
     }
     if "ranker" in metrics:
         ranked = metrics["ranker"][first] - metrics["hybrid"][first]

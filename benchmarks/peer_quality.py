@@ -73,7 +73,7 @@ def measure_on(contender: Contender, split: Split, tuned: Tuned) -> None:
     task = split.test_task()
     fitted = contender.fit(task.train, tuned.settings, None)
     values = task.measure(lists_of(fitted.scores, task.train.n_users), task.train)
-    keep_values(split.name, contender.name, values[split.metrics[0]])
+    keep_values(split.name, contender.name, values)
     line = {
         "benchmark": "quality",
         "dataset": split.name,

@@ -1,6 +1,6 @@
-"""Values of a metric of each user, kept beside the saved lines so that models can be compared user by user.
+"""Values of the metrics of each user, kept beside the saved lines so that models can be compared user by user.
 
-`var/quality/<dataset>/<model>.npy`, float32 (users,), of the data set's first metric. The users are those of the
+`var/quality/<dataset>/<model>.npz`, one float32 array (users,) a metric, by its name. The users are those of the
 training part (of `late` splits: of both parts) by ascending number of the id that the data set's files give them; nan
 where a user has nothing to find. Two models of a data set are thus compared element by element.
 """
@@ -10,23 +10,33 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+
+from benchmarks.ranking import Values
 
 FOLDER = Path(__file__).parent.parent / "var" / "quality"
 
 
-def path_of(dataset: str, model: str) -> Path:
-    return FOLDER / dataset / f"{model}.npy"
-
-
-def keep_values(dataset: str, model: str, values: NDArray[np.floating]) -> None:
+def keep_values(dataset: str, model: str, values: Values) -> None:
     """In place of earlier ones."""
     path = path_of(dataset, model)
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.save(path, values.astype(np.float32))
+    np.savez(path, **{name: each.astype(np.float32) for name, each in values.items()})
 
 
-def kept_values(dataset: str, model: str) -> NDArray[np.float32] | None:
+def kept_values(dataset: str, model: str) -> Values | None:
     """Those of the last run, or none."""
     path = path_of(dataset, model)
-    return np.load(path) if path.exists() else None
+    if not path.exists():
+        return None
+    with np.load(path) as arrays:
+        return dict(arrays)
+
+
+def kept_models(dataset: str, prefix: str) -> dict[str, Values]:
+    """Those of the models whose name begins so, by name."""
+    found = {path.stem: kept_values(dataset, path.stem) for path in sorted((FOLDER / dataset).glob(f"{prefix}*.npz"))}
+    return {name: values for name, values in found.items() if values is not None}
+
+
+def path_of(dataset: str, model: str) -> Path:
+    return FOLDER / dataset / f"{model}.npz"
