@@ -169,7 +169,7 @@ def forget_a_user(
     user: Annotated[str, typer.Option("--user", metavar="ID", help="External id of the user.")],
     overrides: Overrides = None,
 ) -> None:
-    """Forget a user: no later night reads their rows, and the runs that hold them go after the next one."""
+    """Forget a user: stores lose their lists, no later night reads their rows, runs that hold them go after it."""
     forget(load_settings(settings, overrides or []), user, console)
 
 

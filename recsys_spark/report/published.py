@@ -21,7 +21,7 @@ from recsys_spark.night import kept_runs, scratch_folder
 from recsys_spark.report.lists import read_lists
 from recsys_spark.scoring import published_items
 from recsys_spark.session import open_session
-from recsys_spark.sinks.exporting import deliver
+from recsys_spark.sinks.exporting import deliver, forget_in_stores
 from recsys_spark.storage.filesystem import FileSystem, open_filesystem
 from recsys_spark.storage.forgotten import FOLDER, forget_user
 from recsys_spark.storage.lease import hold_lease
@@ -84,25 +84,26 @@ def clean_up(settings: Settings, is_dry: bool, console: Console) -> None:
 
 
 def forget(settings: Settings, user_id: str, console: Console) -> None:
-    """Keep a record that a user is to be forgotten, and say what still holds them.
+    """Keep a record that a user is to be forgotten, take them out of the stores, and say what still holds them.
 
     Raises:
         LeaseHeldError: when a night works on the root: it would publish what it has read already.
+        RecsysError: naming the stores that could not be asked; the record is kept.
     """
     root, filesystem = settings.storage.root, _filesystem(settings)
     with hold_lease(filesystem, root, new_run_id(), settings.storage.lease_ttl_s):
         record = forget_user(filesystem, root, user_id)
-    runs = len(list_runs(filesystem, root))
-    console.print(
-        f"user {user_id!r} is forgotten from now on; record {record.user_sha256[:12]} in {root}/{FOLDER}",
-        highlight=False,
-    )
-    if runs:
         console.print(
-            f"{runs:,} runs may hold them: these go once the next night is published and "
-            f"storage.grace_hours = {settings.storage.grace_hours:g} have passed",
+            f"user {user_id!r} is forgotten from now on; record {record.user_sha256[:12]} in {root}/{FOLDER}",
             highlight=False,
         )
+        if runs := len(list_runs(filesystem, root)):
+            console.print(
+                f"{runs:,} runs may hold them: these go once the next night is published and "
+                f"storage.grace_hours = {settings.storage.grace_hours:g} have passed",
+                highlight=False,
+            )
+        forget_in_stores(settings, user_id, console)
 
 
 def print_lists(settings: Settings, user_id: str, console: Console) -> None:

@@ -12,13 +12,12 @@ from recsys_spark.export_sections import StoreExport
 from recsys_spark.progress import watch_step
 from recsys_spark.session import open_session
 from recsys_spark.sinks.errors import ExportError
-from recsys_spark.sinks.stores import Store, open_store, reason_of
+from recsys_spark.sinks.stores import Store, count_lists, open_store, reason_of
 from recsys_spark.storage.errors import UnknownRunError
 from recsys_spark.storage.filesystem import open_filesystem
 from recsys_spark.storage.pointer import current_run
 from recsys_spark.storage.run_storage import RunStorage
 from recsys_spark.storage.runs import open_run
-from recsys_spark.tables import RECOMMENDATIONS
 
 if TYPE_CHECKING:
     from recsys_spark.config import Settings
@@ -54,7 +53,7 @@ def export_run(storage: RunStorage, store: Store, name: str, console: Console) -
         return
     with watch_step(f"export {name}", storage.spark.sparkContext, console) as usage:
         note = store.write(storage)
-    users = storage.count(RECOMMENDATIONS)
+    users = count_lists(storage)
     rate = users / max(usage.seconds, 0.001)
     console.print(
         f"{name} serves run {run.run_id} of {run.run_date}: {users:,} users in {usage.seconds:.1f} s "
@@ -82,8 +81,7 @@ def deliver(storage: RunStorage, settings: Settings, console: Console) -> None:
         try:
             export_run(storage, open_store(settings.exports[name]), name, console)
         except Exception as error:  # whatever it is, the run is published, and that must be said
-            reason = str(error) if isinstance(error, RecsysError) else f"{type(error).__name__}: {reason_of(error)}"
-            failed[name] = reason.rstrip(".")
+            failed[name] = _short(error)
     if failed:
         reasons = ". ".join(f"{name}: {reason}" for name, reason in failed.items())
         command = f"recsys-spark export --settings FILE --run-id {run.run_id} --to"
@@ -92,6 +90,26 @@ def deliver(storage: RunStorage, settings: Settings, console: Console) -> None:
             f"run {run.run_id} is published and current, but was not delivered to {', '.join(failed)}, which "
             f"serve{'s' if len(failed) == 1 else ''} what was there before. {reasons}. To finish: {commands}"
         )
+
+
+def forget_in_stores(settings: Settings, user_id: str, console: Console) -> None:
+    """Take a user's lists out of every store of the settings, each one tried, and say how many there were.
+
+    Raises:
+        RecsysError: naming the stores that could not be asked, and why; the same command again finishes it.
+    """
+    if not settings.exports:
+        return
+    spark, failed = open_session(settings), {}
+    for name, export in settings.exports.items():
+        try:
+            count = open_store(export).forget(spark, user_id)
+            console.print(f"{name}: {count:,} of their lists removed", highlight=False)
+        except Exception as error:  # whatever it is, the other stores are to forget
+            failed[name] = _short(error)
+    if failed:
+        reasons = ". ".join(f"{name}: {reason}" for name, reason in failed.items())
+        raise RecsysError(f"{', '.join(failed)} may still hold them. {reasons}. To finish: the same command again")
 
 
 def find_export(settings: Settings, name: str) -> StoreExport:
@@ -104,6 +122,11 @@ def find_export(settings: Settings, name: str) -> StoreExport:
         known = ", ".join(settings.exports) or "none: add a section [exports.NAME]"
         raise SettingsError(f"there is no export {name!r}; the settings have {known}")
     return settings.exports[name]
+
+
+def _short(error: Exception) -> str:
+    reason = str(error) if isinstance(error, RecsysError) else f"{type(error).__name__}: {reason_of(error)}"
+    return reason.rstrip(".")
 
 
 def _published(spark: SparkSession, root: str, run_id: str | None) -> RunStorage:

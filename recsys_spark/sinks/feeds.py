@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from pyspark.errors import PySparkException
@@ -13,14 +14,14 @@ from recsys_spark.export_sections import FilesExport
 from recsys_spark.sinks.changes import changed_lists, one_line_an_item
 from recsys_spark.sinks.errors import ExportError
 from recsys_spark.sinks.files import DELTA, DONE, POINTER
+from recsys_spark.sinks.lines import without_user
 from recsys_spark.sinks.options import now_iso
-from recsys_spark.sinks.stores import base_run, lists_of, reason_of
+from recsys_spark.sinks.stores import base_run, count_lists, lists_of, reason_of
 from recsys_spark.storage.filesystem import FileSystem, open_filesystem
 from recsys_spark.storage.lease import hold_lease
 from recsys_spark.storage.paths import under
 from recsys_spark.storage.records import decode, encode
 from recsys_spark.storage.run_storage import RunStorage
-from recsys_spark.tables import RECOMMENDATIONS
 
 _LEASE_TTL_S = 600
 # Spaces at the ends, line breaks and quotes of ids stay as they are.
@@ -65,6 +66,26 @@ class FeedStore:
             raise ExportError(str(error).replace("storage.root", "path")) from error
         changes = "" if delta is None else f", {delta['upserts']:,} changed and {delta['deletes']:,} gone"
         return f"in {under(self._root, full)}{changes}"
+
+    def forget(self, spark: SparkSession, user_id: str) -> int:
+        """Out of the files of all runs, each replaced in one step; what tells consumers that the user is gone stays."""
+        filesystem = self._filesystem(spark)
+        try:
+            with hold_lease(filesystem, self._root, "forget", _LEASE_TTL_S):
+                return sum(self._without(filesystem, path, user_id) for path in _data_files(filesystem, self._root))
+        except OSError as error:
+            raise ExportError(f"{self._root}: {reason_of(error)}") from error
+        except RecsysError as error:
+            raise ExportError(str(error).replace("storage.root", "path")) from error
+
+    def _without(self, filesystem: FileSystem, path: str, user_id: str) -> bool:
+        found = without_user(filesystem.read_bytes(path), path, user_id)
+        if found is None:
+            return False
+        filesystem.replace(path, found)
+        folder, _, name = path.rpartition("/")
+        filesystem.delete(f"{folder}/.{name}.crc")  # Hadoop's own, of what was there before
+        return True
 
     def _head(self) -> dict[str, Any]:
         return {"format_version": 1, "kind": self._export.kind}
@@ -141,7 +162,21 @@ class FeedStore:
                 filesystem.delete(under(self._root, f"{kind}/{name}"))
 
 
+def _data_files(filesystem: FileSystem, root: str) -> Iterator[str]:
+    """The files with lines, below `full` and `delta`."""
+    folders = [under(root, "full"), under(root, "delta")]
+    while folders:
+        folder = folders.pop()
+        try:
+            entries = filesystem.list(folder)
+        except FileNotFoundError:
+            continue
+        shown = [entry for entry in entries if not entry.name.startswith(("_", "."))]
+        folders += [f"{folder}/{entry.name}" for entry in shown if entry.is_directory]
+        yield from (f"{folder}/{entry.name}" for entry in shown if not entry.is_directory)
+
+
 def _facts(storage: RunStorage) -> dict[str, Any]:
     run = storage.run
-    users = storage.count(RECOMMENDATIONS)
+    users = count_lists(storage)
     return {"run_id": run.run_id, "run_date": run.run_date.isoformat(), "users": users, "exported_at": now_iso()}

@@ -6,6 +6,9 @@ in one commit, which fails when someone else has moved it meanwhile.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pyarrow as pa
 from pyiceberg.catalog import Catalog, load_catalog
 from pyiceberg.exceptions import NoSuchTableError
@@ -19,11 +22,11 @@ from recsys_spark.export_sections import IcebergExport
 from recsys_spark.sinks.errors import ExportError
 from recsys_spark.sinks.iceberg import RUN_DATE, RUN_ID, run_of
 from recsys_spark.sinks.iceberg_changes import ENDING, append_changes, remove_old_changes
-from recsys_spark.sinks.stores import base_run, first_line, lists_of, reason_of
+from recsys_spark.sinks.iceberg_forgetting import BRANCH_START, forget_in_table
+from recsys_spark.sinks.stores import base_run, count_lists, first_line, lists_of, reason_of
 from recsys_spark.storage.filesystem import FileSystem, open_filesystem
 from recsys_spark.storage.lease import hold_lease
 from recsys_spark.storage.run_storage import RunStorage
-from recsys_spark.tables import RECOMMENDATIONS
 
 _LEASE_TTL_S = 600
 _RUN = "run_id="
@@ -55,7 +58,7 @@ class IcebergStore:
     def write(self, storage: RunStorage) -> str:
         """Write the files, put them on a branch, count, forget what is old, make the branch main."""
         run_id = storage.run.run_id
-        try:
+        with self._explained():
             filesystem = open_filesystem(self._export.warehouse, storage.spark)
             with hold_lease(filesystem, self._folder, run_id, _LEASE_TTL_S):
                 table = self._table() or self._create()
@@ -64,22 +67,27 @@ class IcebergStore:
                 if self._export.delta:
                     self._write_changes(table, storage, filesystem, kept)
                 table.manage_snapshots().set_current_snapshot(ref_name=branch).remove_branch(branch).commit()
-        except ExportError:
-            raise
-        except RecsysError as error:
-            raise ExportError(str(error).replace("storage.root", "warehouse")) from error
-        except Exception as error:  # catalogs and object stores fail in ways of their own
-            reason = (
-                reason_of(error)
-                if isinstance(error, PySparkException)
-                else f"{type(error).__name__}: {first_line(error)}"
-            )
-            raise ExportError(f"{self._export.table}: {reason}") from error
         return f"in {self._export.table}, snapshot {table.metadata.current_snapshot_id}"
+
+    def forget(self, spark: SparkSession, user_id: str) -> int:
+        """Out of the table and that of changes. Their history goes: who reads an older snapshot has to start again."""
+        with self._explained():
+            table, filesystem = self._table(), open_filesystem(self._export.warehouse, spark)
+            if table is None:
+                return 0
+            with hold_lease(filesystem, self._folder, "forget", _LEASE_TTL_S):
+                head = table.current_snapshot()
+                facts = {} if head is None or head.summary is None else head.summary.additional_properties
+                properties = {name: value for name, value in facts.items() if name in (RUN_ID, RUN_DATE)}
+                removed = forget_in_table(table, user_id, properties, filesystem, self._folder)
+                changes = self._named(f"{self._export.table}{ENDING}")
+                if changes is not None:
+                    removed += forget_in_table(changes, user_id, {}, filesystem, self._changes)
+                return removed
 
     def _audited(self, table: Table, storage: RunStorage, files: list[str]) -> str:
         """A branch that starts at main and has all lists of the run, and no others."""
-        run, main, branch = storage.run, table.current_snapshot(), f"audit-{storage.run.run_id}"
+        run, main, branch = storage.run, table.current_snapshot(), f"{BRANCH_START}{storage.run.run_id}"
         if main is None:
             raise ExportError(f"{self._export.table} has no snapshot: drop the table, and it is made anew")
         if branch in table.metadata.refs:  # of an export that broke off
@@ -91,9 +99,26 @@ class IcebergStore:
             changes.add_files(files, properties, check_duplicate_files=False, branch=branch)
         head = table.snapshot_by_name(branch)
         held = 0 if head is None else table.scan(snapshot_id=head.snapshot_id).count()
-        if held != (users := storage.count(RECOMMENDATIONS)):
+        if held != (users := count_lists(storage)):
             raise ExportError(f"branch {branch} of {self._export.table} has {held:,} users, run {run.run_id} {users:,}")
         return branch
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Whatever goes wrong is an ExportError."""
+        try:
+            yield
+        except ExportError:
+            raise
+        except RecsysError as error:
+            raise ExportError(str(error).replace("storage.root", "warehouse")) from error
+        except Exception as error:  # catalogs and object stores fail in ways of their own
+            reason = (
+                reason_of(error)
+                if isinstance(error, PySparkException)
+                else f"{type(error).__name__}: {first_line(error)}"
+            )
+            raise ExportError(f"{self._export.table}: {reason}") from error
 
     def _catalog(self) -> Catalog:
         properties = {"warehouse": self._export.warehouse}
@@ -103,8 +128,11 @@ class IcebergStore:
 
     def _table(self) -> Table | None:
         """None when it is not there yet."""
+        return self._named(self._export.table)
+
+    def _named(self, name: str) -> Table | None:
         try:
-            return self._catalog().load_table(self._export.table)
+            return self._catalog().load_table(name)
         except NoSuchTableError:
             return None
         except Exception as error:

@@ -6,7 +6,8 @@ import psycopg
 from psycopg import sql
 
 from recsys_spark.sinks.errors import ExportError
-from recsys_spark.sinks.postgres_connection import PostgresOptions, connect, has_table, is_busy
+from recsys_spark.sinks.pacing import FEW_ATTEMPTS
+from recsys_spark.sinks.postgres_connection import PostgresOptions, connect, explain, has_table, is_busy
 
 _LOCK_TIMEOUT = "SET LOCAL lock_timeout = '5s'"
 _BRIEF_LOCK_TIMEOUT = "SET LOCAL lock_timeout = '200ms'"
@@ -111,6 +112,26 @@ def serve(connection: psycopg.Connection, options: PostgresOptions) -> None:
         connection.execute(layout.statement(supersede))
         connection.execute(serve, (generation, options.run_id, options.run_date))
         connection.execute(layout.statement("UPDATE {runs} SET served_at = now() WHERE generation = %s"), (generation,))
+
+
+def forget_user(options: PostgresOptions, user_id: str) -> int:
+    """Delete the lists of a user from the tables of all runs, served or not; give their number.
+
+    Raises:
+        ExportError: when PostgreSQL cannot be asked, and what to look at.
+    """
+    layout = options.layout
+    try:
+        with connect(options, FEW_ATTEMPTS) as connection:
+            if "\0" in user_id or not has_table(connection, options, "_serving"):
+                return 0
+            generations = connection.execute(layout.statement("SELECT generation FROM {runs}")).fetchall()
+            tables = [number for (number,) in generations if has_table(connection, options, f"_lists_{number}")]
+            delete = sql.SQL("DELETE FROM {} WHERE user_id = %s")
+            named = [delete.format(layout.partition(number)) for number in tables]
+            return sum(connection.execute(statement, (user_id,)).rowcount for statement in named)
+    except psycopg.Error as error:
+        raise ExportError(explain(options, error)) from error
 
 
 def drop_old(connection: psycopg.Connection, options: PostgresOptions) -> None:

@@ -16,7 +16,15 @@ from recsys_spark.sinks.credentials import Credentials
 from recsys_spark.sinks.errors import ExportError
 from recsys_spark.sinks.options import Options
 from recsys_spark.sinks.pacing import FEW_ATTEMPTS, retried
-from recsys_spark.sinks.redis import Generation, Serving, buckets_for, decode_pointer, pointer_key
+from recsys_spark.sinks.redis import (
+    MOST_BUCKETS,
+    Generation,
+    Serving,
+    bucket_of,
+    buckets_for,
+    decode_pointer,
+    pointer_key,
+)
 
 _TIMEOUT_S = 20.0
 
@@ -79,6 +87,31 @@ def served_run(options: RedisOptions) -> Served | None:
     except redis.RedisError as error:
         raise ExportError(explain(options, error)) from error
     return None if serving is None else Served(serving.run_id, date.fromisoformat(serving.run_date))
+
+
+def forget_user(options: RedisOptions, user_id: str) -> int:
+    """Take the lists of a user out of every generation, served or not; give their number. Walks all keys once.
+
+    Raises:
+        ExportError: when Redis cannot be asked, and what to look at.
+    """
+    client, places = connect(options), _places_of(user_id)
+    start = f"{options.prefix}:"
+
+    def forget() -> int:
+        keys = [key.decode() for key in client.scan_iter(f"{start}*", 1_000, _type="hash")]
+        own = [key for key in keys if key.removeprefix(start).partition(":")[2] in places]
+        return sum(int(client.hdel(key, user_id)) for key in own)
+
+    try:
+        return retried(forget, is_transient, FEW_ATTEMPTS)
+    except redis.RedisError as error:
+        raise ExportError(explain(options, error)) from error
+
+
+def _places_of(user_id: str) -> set[str]:
+    """The buckets a user may be in, however many a generation has: their number is a power of two."""
+    return {str(bucket_of(user_id, 2**power)) for power in range(MOST_BUCKETS.bit_length())}
 
 
 def is_transient(error: Exception) -> bool:

@@ -5,12 +5,17 @@ from __future__ import annotations
 from pyspark.sql import SparkSession
 
 from recsys_spark.export_sections import LoginSection, PostgresExport, RedisExport
-from recsys_spark.sinks import postgres_connection, postgres_source, redis_connection, redis_source
+from recsys_spark.sinks import (
+    postgres_connection,
+    postgres_generations,
+    postgres_source,
+    redis_connection,
+    redis_source,
+)
 from recsys_spark.sinks.postgres_connection import PostgresOptions
 from recsys_spark.sinks.redis_connection import RedisOptions
-from recsys_spark.sinks.stores import lists_of, write_by_tasks
+from recsys_spark.sinks.stores import count_lists, lists_of, write_by_tasks
 from recsys_spark.storage.run_storage import RunStorage
-from recsys_spark.tables import RECOMMENDATIONS
 
 # What a store is asked before there is a run to export.
 _NO_RUN = {"run_id": "", "run_date": "", "users": 0}
@@ -37,6 +42,10 @@ class RedisStore:
         write_by_tasks(lists_of(storage), self._export, redis_source.FORMAT, options.as_texts())
         return f"in the keys {options.generation.start}*"
 
+    def forget(self, spark: SparkSession, user_id: str) -> int:
+        """Out of all hashes."""
+        return redis_connection.forget_user(_redis_options(self._export), user_id)
+
 
 class PostgresStore:
     """Lists in PostgreSQL."""
@@ -59,6 +68,10 @@ class PostgresStore:
         write_by_tasks(lists_of(storage), self._export, postgres_source.FORMAT, options.as_texts())
         return f"in the view {options.schema}.{options.table}"
 
+    def forget(self, spark: SparkSession, user_id: str) -> int:
+        """Out of the tables of all runs."""
+        return postgres_generations.forget_user(_postgres_options(self._export), user_id)
+
 
 def _redis_options(export: RedisExport, storage: RunStorage | None = None) -> RedisOptions:
     own = {"db": export.db, "tls": export.tls, "prefix": export.prefix}
@@ -74,6 +87,6 @@ def _common(export: LoginSection, storage: RunStorage | None) -> dict[str, objec
     run = _NO_RUN
     if storage is not None:
         run_date = storage.run.run_date.isoformat()
-        run = {"run_id": storage.run.run_id, "run_date": run_date, "users": storage.count(RECOMMENDATIONS)}
+        run = {"run_id": storage.run.run_id, "run_date": run_date, "users": count_lists(storage)}
     names = ("host", "user", "password_env", "password_file", "ca_file", "grace_s", "unfinished_s")
     return {**run, **{name: getattr(export, name) for name in names}}

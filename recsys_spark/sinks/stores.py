@@ -18,10 +18,12 @@ from recsys_spark.export_sections import (
     StoreExport,
 )
 from recsys_spark.sinks.errors import ExportError
+from recsys_spark.storage.forgotten import read_forgotten
 from recsys_spark.storage.parquet import read_parquet
 from recsys_spark.storage.paths import Run, find_run
 from recsys_spark.storage.run_storage import RunStorage
 from recsys_spark.tables import RECOMMENDATIONS
+from recsys_spark.transforms.forgotten import without_forgotten
 
 # The line of a Python traceback that says what was raised, also inside a message of Spark's.
 _RAISED = re.compile(r"^(?:(?:\w+\.)+[A-Z]\w*|\w+(?:Error|Exception)): (.+)$", re.MULTILINE)
@@ -42,6 +44,10 @@ class Store(Protocol):
 
     def write(self, storage: RunStorage) -> str:
         """Write the lists of a run, serve them, and say in a few words what else there is to know."""
+        ...
+
+    def forget(self, spark: SparkSession, user_id: str) -> int:
+        """Take the lists of a user out of all that is kept; give their number."""
         ...
 
 
@@ -131,11 +137,22 @@ def _open(export: StoreExport) -> Store:
 
 
 def lists_of(storage: RunStorage, run: Run | None = None) -> DataFrame:
-    """What every store gets, of this run or of one before, which an earlier version may have written."""
+    """What every store gets, but users who were forgotten since; or what a run before had, all of it."""
     names = ("user_id", "item_ids", "scores", "tier")
     if run is None:
-        return storage.read(RECOMMENDATIONS).select(*names)
+        lists = storage.read(RECOMMENDATIONS).select(*names)
+        return without_forgotten(lists, "user_id", _forgotten_hashes(storage))
+    # An earlier version may have written it, with other columns beside these.
     return read_parquet(storage.spark, storage.path(RECOMMENDATIONS, run)).select(*names)
+
+
+def count_lists(storage: RunStorage) -> int:
+    """The number of those lists."""
+    return lists_of(storage).count() if _forgotten_hashes(storage) else storage.count(RECOMMENDATIONS)
+
+
+def _forgotten_hashes(storage: RunStorage) -> list[str]:
+    return [each.user_sha256 for each in read_forgotten(storage.filesystem, storage.run.root)]
 
 
 def base_run(storage: RunStorage, served: str | None) -> Run | None:
