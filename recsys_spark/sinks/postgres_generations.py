@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import psycopg
 from psycopg import sql
 
@@ -11,6 +13,8 @@ from recsys_spark.sinks.postgres_connection import PostgresOptions, connect, exp
 
 _LOCK_TIMEOUT = "SET LOCAL lock_timeout = '5s'"
 _BRIEF_LOCK_TIMEOUT = "SET LOCAL lock_timeout = '200ms'"
+# Far longer than a statement takes from its lock to its snapshot, also on a busy machine.
+_PLANNED_S = 5.0
 # Two exports that make the tables at once would both find them missing.
 _SETUP_LOCK = "SELECT pg_advisory_xact_lock(hashtext('recsys_spark'), hashtext(%s))"
 
@@ -97,6 +101,28 @@ def attach(connection: psycopg.Connection, options: PostgresOptions) -> None:
     with connection.transaction():
         connection.execute(_LOCK_TIMEOUT)
         connection.execute(statement)
+
+
+def wait_for_planned(connection: psycopg.Connection, options: PostgresOptions) -> None:
+    """Wait until all who held a lock on the lists when the table had become a partition have let go, or for some time.
+
+    A statement takes the lock before it plans. Transactions that go on are no danger after a while: they have the
+    snapshot they go on with, or plan their next statement anew.
+    """
+    waiting, deadline = _lockers(connection, options), time.monotonic() + _PLANNED_S
+    while waiting and time.monotonic() < deadline:
+        time.sleep(0.01)
+        waiting &= _lockers(connection, options)
+
+
+def _lockers(connection: psycopg.Connection, options: PostgresOptions) -> set[str]:
+    """The transactions that hold a lock on the table of all lists."""
+    asked = (
+        "SELECT virtualtransaction FROM pg_locks WHERE relation = to_regclass(%s) AND pid <> pg_backend_pid() "
+        "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
+    name = options.layout.name("_lists").as_string(connection)
+    return {str(row[0]) for row in connection.execute(asked, (name,))}
 
 
 def serve(connection: psycopg.Connection, options: PostgresOptions) -> None:

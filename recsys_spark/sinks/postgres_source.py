@@ -30,13 +30,12 @@ from recsys_spark.sinks.postgres_generations import (
     require_complete,
     serve,
     start_generation,
+    wait_for_planned,
 )
 from recsys_spark.sinks.texts import COLUMNS, copy_rows
 
 FORMAT = "recsys_postgres"
 _ROWS_A_WRITE = 10_000
-# Far longer than a statement takes from its plan to its snapshot.
-_PLANNED_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ class PostgresWriter(DataSourceArrowWriter):
             require_complete(connection, self.options, written)
             retried(lambda: build_key(connection, self.options), is_busy)
             retried(lambda: attach(connection, self.options), is_busy)
-            time.sleep(_PLANNED_S)
+            wait_for_planned(connection, self.options)
             retried(lambda: serve(connection, self.options), is_busy)
 
     def abort(self, messages: list[WriterCommitMessage | None]) -> None:

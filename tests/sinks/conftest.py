@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyiceberg.catalog import load_catalog
+from pyiceberg.table import Table
 from pyspark.sql import SparkSession
 from pyspark.sql.pandas.types import to_arrow_type
 
@@ -75,6 +77,17 @@ def exports(redis_at: RedisServer, postgres_at: PostgresServer, tmp_path: Path) 
         "jsonl": {"kind": "jsonl", "path": str(tmp_path / "jsonl")},
         "csv": {"kind": "csv", "path": str(tmp_path / "csv")},
     }  # fmt: skip
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> dict[str, Any]:
+    """The section of an Iceberg table in a catalog of its own."""
+    (tmp_path / "lake").mkdir()
+    return {"kind": "iceberg", "catalog_uri": f"sqlite:///{tmp_path}/lake.db", "warehouse": str(tmp_path / "lake")}
+
+
+def lake_table(lake: dict[str, Any], name: str = "recsys.recommendations") -> Table:
+    return load_catalog("default", uri=lake["catalog_uri"], warehouse=lake["warehouse"]).load_table(name)
 
 
 def settings_of(root: str, exports: Mapping[str, Any]) -> Settings:

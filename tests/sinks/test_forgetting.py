@@ -10,7 +10,6 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import tomli_w
-from pyiceberg.catalog import load_catalog
 from pyspark.sql import SparkSession
 from rich.console import Console
 
@@ -22,7 +21,7 @@ from recsys_spark.sinks.stores import open_store
 from recsys_spark.storage.forgotten import forget_user
 from recsys_spark.storage.run_storage import RunStorage
 from tests.night.catalogue import Outcome, run_cli
-from tests.sinks.conftest import N_USERS, Publish, lists_of, rounded, settings_of
+from tests.sinks.conftest import N_USERS, Publish, lake_table, lists_of, rounded, settings_of
 from tests.sinks.servers import PostgresServer, RedisServer, free_port
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -32,18 +31,10 @@ Held = Callable[[str], int]
 
 
 @pytest.fixture
-def stores(exports: Sections, tmp_path: Path) -> Sections:
+def stores(exports: Sections, lake: dict[str, Any]) -> Sections:
     """Every kind of store, feeds with deltas, one of them packed."""
-    (tmp_path / "lake").mkdir()
-    lake = {"kind": "iceberg", "catalog_uri": f"sqlite:///{tmp_path}/lake.db", "warehouse": str(tmp_path / "lake")}
-    changed = {name: {"delta": True} for name in ("jsonl", "csv")} | {"csv": {"delta": True, "compression": "gzip"}}
-    return {
-        "redis": exports["redis"],
-        "postgres": exports["postgres"],
-        "jsonl": exports["jsonl"] | changed["jsonl"],
-        "csv": exports["csv"] | changed["csv"],
-        "lake": {**lake, "delta": True},
-    }
+    feeds = {"jsonl": exports["jsonl"], "csv": {**exports["csv"], "compression": "gzip"}, "lake": lake}
+    return {**exports, **{name: {**section, "delta": True} for name, section in feeds.items()}}
 
 
 @pytest.fixture
@@ -93,8 +84,7 @@ def read(stores: Sections, redis_at: RedisServer, postgres_at: PostgresServer) -
         if name == "postgres":
             return postgres.RecommendationReader(connection, table=stores["postgres"]["table"])
         if name == "lake":
-            catalog = load_catalog("default", uri=stores["lake"]["catalog_uri"], warehouse=stores["lake"]["warehouse"])
-            return iceberg.RecommendationReader(catalog.load_table("recsys.recommendations"))
+            return iceberg.RecommendationReader(lake_table(stores["lake"]))
         return files.RecommendationReader(stores[name]["path"])
 
     with postgres_at.connect(autocommit=True) as connection:
@@ -120,6 +110,11 @@ def export(storage: RunStorage, stores: Sections, root: str) -> None:
 
 def with_user(run_id: str) -> dict[str, Any]:
     return {**lists_of(run_id), USER: [(f"{run_id}-tea", 0.5)]}
+
+
+def changes_of_user(lake: dict[str, Any]) -> list[str]:
+    rows = lake_table(lake, "recsys.recommendations_changes").scan().to_arrow().to_pylist()
+    return [row["op"] for row in rows if row["user_id"] == USER]
 
 
 def test_no_store_holds_them_in_any_run(
@@ -170,12 +165,9 @@ def test_the_next_run_tells_consumers_of_changes(
         )
         assert USER not in lists
         assert len(lists) == N_USERS
-    catalog = load_catalog("default", uri=stores["lake"]["catalog_uri"], warehouse=stores["lake"]["warehouse"])
-    rows = catalog.load_table("recsys.recommendations_changes").scan().to_arrow().to_pylist()
-    assert [row["op"] for row in rows if row["user_id"] == USER] == ["delete"]
+    assert changes_of_user(stores["lake"]) == ["delete"]
     assert forget().code == 0
-    rows = catalog.load_table("recsys.recommendations_changes").scan().to_arrow().to_pylist()
-    assert [row["op"] for row in rows if row["user_id"] == USER] == ["delete"], "or a consumer would keep them"
+    assert changes_of_user(stores["lake"]) == ["delete"], "or a consumer would keep them"
     export(published("r3"), stores, root)
     assert all(read(name).run().run_id == "r3" for name in stores)  # type: ignore[union-attr]
 

@@ -15,11 +15,11 @@ import psycopg
 import pytest
 from rich.console import Console
 
-from recsys_spark.sinks import files, postgres, redis
+from recsys_spark.sinks import files, iceberg, postgres, redis
 from recsys_spark.sinks.contract import Reader
 from recsys_spark.sinks.exporting import export_run
 from recsys_spark.sinks.stores import open_store
-from tests.sinks.conftest import N_USERS, Publish, lists_of, settings_of
+from tests.sinks.conftest import N_USERS, Publish, lake_table, lists_of, settings_of
 from tests.sinks.servers import PostgresServer, RedisServer
 
 PUBLICATIONS = int(os.environ.get("RECSYS_SPARK_SOAK", "5"))
@@ -109,12 +109,14 @@ def polled(*asks: Callable[[], list[str]]) -> Iterator[list[Poller]]:
 
 
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("kind", ["redis", "postgres", "jsonl", "csv"])
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["redis", "postgres", "jsonl", "csv", "iceberg"])
 def test_readers_see_one_run_at_a_time(
-    kind: str, published: Publish, exports: dict[str, dict[str, Any]], root: str,
+    kind: str, published: Publish, exports: dict[str, dict[str, Any]], lake: dict[str, Any], root: str,
     redis_at: RedisServer, postgres_at: PostgresServer,
 ) -> None:  # fmt: skip
-    settings = settings_of(root, {kind: {**exports[kind], **({"grace_s": 60} if kind == "redis" else {})}})
+    section = lake if kind == "iceberg" else exports[kind]
+    settings = settings_of(root, {kind: {**section, **({"grace_s": 60} if kind == "redis" else {})}})
 
     def export(run_id: str) -> None:
         export_run(published(run_id), open_store(settings.exports[kind]), kind, Console(quiet=True))
@@ -137,7 +139,9 @@ def test_readers_see_one_run_at_a_time(
                 in_one_transaction(third, table),
             ],
         }.get(kind, [])
-        if not asks:
+        if kind == "iceberg":
+            asks = [by_user(iceberg.RecommendationReader(lake_table(lake)))]
+        elif not asks:
             asks = [by_user(files.RecommendationReader(exports[kind]["path"]))]
         with polled(*asks) as pollers:
             for run_id in RUNS[1:]:
