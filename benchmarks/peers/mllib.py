@@ -6,6 +6,7 @@ Its own `recommendForAllUsers` takes minutes, so scores are products of its fact
 from __future__ import annotations
 
 import atexit
+import tempfile
 import time
 from contextlib import ExitStack
 from functools import cache
@@ -28,10 +29,16 @@ PARTITIONS = 4
 
 @cache
 def session() -> SparkSession:
-    """One for all fits, until the process ends."""
+    """One for all fits, until the process ends.
+
+    With a folder for checkpoints, which ALS then writes every ten steps: without, twenty overflow the stack.
+    """
     sessions = ExitStack()
     atexit.register(sessions.close)
-    return sessions.enter_context(spark_session())
+    spark = sessions.enter_context(spark_session())
+    folder = sessions.enter_context(tempfile.TemporaryDirectory(prefix="mllib-checkpoints-"))
+    spark.sparkContext.setCheckpointDir(folder)
+    return spark
 
 
 def als(pairs: TrainingPairs, settings: Settings, held_out: TrainingPairs | None) -> Fitted:
