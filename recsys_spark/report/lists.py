@@ -33,11 +33,12 @@ class ListedItem:
 
 @dataclass(frozen=True)
 class UserList:
-    """A row of `recommendations`."""
+    """A row of `recommendations`; `left_out` counts the items that a short list lacks, by reason."""
 
     user_id: str
     tier: str
     items: tuple[ListedItem, ...]
+    left_out: dict[str, int] | None
 
 
 def read_lists(storage: RunStorage, rows: DataFrame, most: int | None = None) -> list[UserList]:
@@ -45,7 +46,12 @@ def read_lists(storage: RunStorage, rows: DataFrame, most: int | None = None) ->
     found = rows.collect()
     titles = _titles_of(storage, {item_id for row in found for item_id in _ids_of(row)})
     return [
-        UserList(row["user_id"], row["tier"], tuple(_listed(row, place, titles) for place in range(_length(row, most))))
+        UserList(
+            row["user_id"],
+            row["tier"],
+            tuple(_listed(row, place, titles) for place in range(_length(row, most))),
+            row["left_out"],
+        )
         for row in found
     ]
 

@@ -123,6 +123,9 @@ def print_lists(settings: Settings, user_id: str, console: Console) -> None:
         texts = [item.item_id, f"{item.score:.4f}", item.title or "", *([item.why or ""] if has_reasons else [])]
         grid.add_row(str(rank), *map(Text, texts))
     console.print(grid)
+    if left_out := lists[0].left_out:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(left_out.items()))
+        console.print(f"shorter than it was to be; not listed: {reasons}", highlight=False)
 
 
 def predict_to(settings: Settings, path: str, output: str | None, console: Console) -> None:

@@ -221,6 +221,17 @@ def test_rules_change_much_here(ruled: Ruled) -> None:
     assert sum(found[user]["item_ids"] != plain[user][: length_of(user)] for user in found) > len(found) / 2
 
 
+def test_a_short_list_is_shown_with_what_it_lacks(ruled: Ruled) -> None:
+    rows = {row["user_id"]: row for row in ruled.workspace.rows("recommendations")}
+    short = rows["u03"]
+    outcome = ruled.workspace.cli("show", "--user", "u03")
+    assert outcome.code == 0, outcome.err
+    reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(dict(short["left_out"]).items()))
+    assert f"shorter than it was to be; not listed: {reasons}" in outcome.out
+    full = next(user for user, row in rows.items() if row["left_out"] is None and row["item_ids"])
+    assert "not listed" not in ruled.workspace.cli("show", "--user", full).out
+
+
 def test_each_requested_user_is_accounted_for(ruled: Ruled) -> None:
     """One has no event, one wants no list, one may be shown nothing that there is, one is not known."""
     rows = {row["user_id"]: (row["outcome"], row["reason"]) for row in ruled.workspace.rows("requested_users")}
