@@ -89,13 +89,17 @@ def forget(settings: Settings, user_id: str, console: Console) -> None:
     Raises:
         LeaseHeldError: when a night works on the root: it would publish what it has read already.
         RecsysError: naming the stores that could not be asked; the record is kept.
+        SettingsError: for an id that is no text.
     """
+    if any("\ud800" <= letter <= "\udfff" for letter in user_id):
+        raise SettingsError(f"the id {user_id!r} is not UTF-8: no user has it")
     root, filesystem = settings.storage.root, _filesystem(settings)
     with hold_lease(filesystem, root, new_run_id(), settings.storage.lease_ttl_s):
         record = forget_user(filesystem, root, user_id)
         console.print(
             f"user {user_id!r} is forgotten from now on; record {record.user_sha256[:12]} in {root}/{FOLDER}",
             highlight=False,
+            markup=False,
         )
         if runs := len(list_runs(filesystem, root)):
             console.print(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 from pyspark.errors import PySparkException
@@ -17,10 +17,12 @@ from recsys_spark.sinks.files import DELTA, DONE, POINTER
 from recsys_spark.sinks.lines import without_user
 from recsys_spark.sinks.options import now_iso
 from recsys_spark.sinks.stores import base_run, count_lists, lists_of, reason_of
+from recsys_spark.storage.file_status import FileStatus
 from recsys_spark.storage.filesystem import FileSystem, open_filesystem
+from recsys_spark.storage.forgotten import read_forgotten
 from recsys_spark.storage.lease import hold_lease
 from recsys_spark.storage.paths import under
-from recsys_spark.storage.records import decode, encode
+from recsys_spark.storage.records import decode, encode, from_iso, to_iso, utc_now
 from recsys_spark.storage.run_storage import RunStorage
 
 _LEASE_TTL_S = 600
@@ -68,18 +70,40 @@ class FeedStore:
         return f"in {under(self._root, full)}{changes}"
 
     def forget(self, spark: SparkSession, user_id: str) -> int:
-        """Out of the files of all runs, each replaced in one step; what tells consumers that the user is gone stays."""
+        """Out of the files of all runs, each replaced in one step; what was begun and never finished goes."""
         filesystem = self._filesystem(spark)
         try:
+            if not filesystem.exists(self._root):
+                return 0
             with hold_lease(filesystem, self._root, "forget", _LEASE_TTL_S):
-                return sum(self._without(filesystem, path, user_id) for path in _data_files(filesystem, self._root))
+                paths = self._finished_files(filesystem)
+                removed = sum(self._without(filesystem, path, user_id) for path in paths)
+                pointer = self._pointer(filesystem)
+                if removed and pointer is not None:  # so that readers read the files again
+                    changed = {**pointer, "changed_at": to_iso(utc_now())}
+                    filesystem.replace(under(self._root, POINTER), encode(changed))
+                return removed
         except OSError as error:
             raise ExportError(f"{self._root}: {reason_of(error)}") from error
         except RecsysError as error:
             raise ExportError(str(error).replace("storage.root", "path")) from error
 
+    def _finished_files(self, filesystem: FileSystem) -> list[str]:
+        """The files with lines. What lacks its last file is removed: under the lease nobody writes it."""
+        finished = []
+        for pattern, done in ((("full", "run_id="), DONE), (("delta", "run_id=", "base="), DELTA)):
+            for folder in _folders(filesystem, self._root, pattern):
+                if not filesystem.exists(f"{folder}/{done}"):
+                    filesystem.delete(folder)
+                    continue
+                names = [entry.name for entry in filesystem.list(folder)]
+                finished += [f"{folder}/{name}" for name in names if not name.startswith(("_", "."))]
+        return finished
+
     def _without(self, filesystem: FileSystem, path: str, user_id: str) -> bool:
-        found = without_user(filesystem.read_bytes(path), path, user_id)
+        """Whether the file had lists of the user."""
+        is_csv, is_packed = self._export.kind == "csv", path.endswith(".gz")
+        found = without_user(filesystem.read_bytes(path), user_id, is_csv, is_packed)
         if found is None:
             return False
         filesystem.replace(path, found)
@@ -113,11 +137,20 @@ class FeedStore:
     def _write_full(self, storage: RunStorage, filesystem: FileSystem) -> str:
         relative = f"full/run_id={storage.run.run_id}"
         folder = under(self._root, relative)
-        if not filesystem.exists(f"{folder}/{DONE}"):
-            filesystem.delete(folder)
+        if not self._is_reusable(f"{folder}/{DONE}", storage):
+            for kind in ("delta", "full"):
+                filesystem.delete(under(self._root, f"{kind}/run_id={storage.run.run_id}"))
             self._write(lists_of(storage), folder)
             filesystem.replace(f"{folder}/{DONE}", encode(_facts(storage)))
         return relative
+
+    def _is_reusable(self, done: str, storage: RunStorage) -> bool:
+        """Whether the files are complete, and nobody was forgotten since."""
+        filesystem = self._filesystem(storage.spark)
+        if not filesystem.exists(done):
+            return False
+        written_at = from_iso(decode(filesystem.read_bytes(done), done)["exported_at"])
+        return all(each.forgotten_at < written_at for each in read_forgotten(storage.filesystem, storage.run.root))
 
     def _write_delta(
         self, storage: RunStorage, filesystem: FileSystem, before: dict[str, Any] | None
@@ -162,18 +195,19 @@ class FeedStore:
                 filesystem.delete(under(self._root, f"{kind}/{name}"))
 
 
-def _data_files(filesystem: FileSystem, root: str) -> Iterator[str]:
-    """The files with lines, below `full` and `delta`."""
-    folders = [under(root, "full"), under(root, "delta")]
-    while folders:
-        folder = folders.pop()
-        try:
-            entries = filesystem.list(folder)
-        except FileNotFoundError:
-            continue
-        shown = [entry for entry in entries if not entry.name.startswith(("_", "."))]
-        folders += [f"{folder}/{entry.name}" for entry in shown if entry.is_directory]
-        yield from (f"{folder}/{entry.name}" for entry in shown if not entry.is_directory)
+def _folders(filesystem: FileSystem, root: str, starts: Sequence[str]) -> list[str]:
+    """Those whose names start like this, level by level."""
+    found = [root]
+    for start in starts:
+        found = [f"{path}/{entry.name}" for path in found for entry in _entries(filesystem, path, start)]
+    return found
+
+
+def _entries(filesystem: FileSystem, path: str, start: str) -> list[FileStatus]:
+    try:
+        return [entry for entry in filesystem.list(path) if entry.is_directory and entry.name.startswith(start)]
+    except FileNotFoundError:
+        return []
 
 
 def _facts(storage: RunStorage) -> dict[str, Any]:

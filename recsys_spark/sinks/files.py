@@ -1,10 +1,11 @@
 """How recommendations lie in files, and the reader of them: applications may copy this file. No Spark here.
 
 <path>/_CURRENT                    JSON: run_id, run_date, users, full, delta (null, or base_run_id, path, ...)
+                                   `changed_at` once a user was taken out of the files
 <path>/full/run_id=R/              all lists of a run; `_DONE.json` is there once they are complete
 <path>/delta/run_id=R/base=B/      what turns the lists of run B into those of run R; `_DELTA.json` names both
 
-The pointer is replaced in one step once all files are there; no file ever changes.
+The pointer is replaced in one step once all files are there. Files change only to take out a user who is forgotten.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class GapError(Exception):
 
 
 class RecommendationReader:
-    """Answers from the served run of a local folder, all in memory; reads it anew when another run is served."""
+    """Answers from the served run of a local folder, all in memory; reads it anew when the pointer says otherwise."""
 
     def __init__(self, folder: str | Path) -> None:
         self._folder = Path(folder)
@@ -49,7 +50,7 @@ class RecommendationReader:
 
     def _refresh(self) -> dict[str, Any] | None:
         pointer = read_pointer(self._folder)
-        if pointer is not None and (self._pointer is None or pointer["run_id"] != self._pointer["run_id"]):
+        if pointer is not None and pointer != self._pointer:
             self._lists = read_lists(self._folder / pointer["full"])
             self._pointer = pointer
         return pointer

@@ -23,6 +23,12 @@ def run_of(snapshot: Snapshot | None) -> str | None:
     return None if snapshot is None or snapshot.summary is None else snapshot.summary.get(RUN_ID)
 
 
+def properties_of(snapshot: Snapshot) -> dict[str, str]:
+    """What says which run a snapshot is of."""
+    found = {} if snapshot.summary is None else snapshot.summary.additional_properties
+    return {name: value for name, value in found.items() if name in (RUN_ID, RUN_DATE, BASE_RUN_ID)}
+
+
 class RecommendationReader:
     """Answers from the snapshot that is current at each question. It reads files: for some users, not for millions."""
 

@@ -22,14 +22,13 @@ from recsys_spark.export_sections import IcebergExport
 from recsys_spark.sinks.errors import ExportError
 from recsys_spark.sinks.iceberg import RUN_DATE, RUN_ID, run_of
 from recsys_spark.sinks.iceberg_changes import ENDING, append_changes, remove_old_changes
-from recsys_spark.sinks.iceberg_forgetting import BRANCH_START, forget_in_table
+from recsys_spark.sinks.iceberg_forgetting import BRANCH_START, RUN, forget_in_table
 from recsys_spark.sinks.stores import base_run, count_lists, first_line, lists_of, reason_of
 from recsys_spark.storage.filesystem import FileSystem, open_filesystem
 from recsys_spark.storage.lease import hold_lease
 from recsys_spark.storage.run_storage import RunStorage
 
 _LEASE_TTL_S = 600
-_RUN = "run_id="
 SCHEMA = pa.schema(
     [
         ("user_id", pa.string()),
@@ -70,20 +69,17 @@ class IcebergStore:
         return f"in {self._export.table}, snapshot {table.metadata.current_snapshot_id}"
 
     def forget(self, spark: SparkSession, user_id: str) -> int:
-        """Out of the table and that of changes. Their history goes: who reads an older snapshot has to start again."""
+        """Out of the table and that of changes, with the snapshots that hold them."""
         with self._explained():
-            table, filesystem = self._table(), open_filesystem(self._export.warehouse, spark)
-            if table is None:
+            if self._table() is None:
                 return 0
+            filesystem = open_filesystem(self._export.warehouse, spark)
             with hold_lease(filesystem, self._folder, "forget", _LEASE_TTL_S):
-                head = table.current_snapshot()
-                facts = {} if head is None or head.summary is None else head.summary.additional_properties
-                properties = {name: value for name, value in facts.items() if name in (RUN_ID, RUN_DATE)}
-                removed = forget_in_table(table, user_id, properties, filesystem, self._folder)
-                changes = self._named(f"{self._export.table}{ENDING}")
-                if changes is not None:
-                    removed += forget_in_table(changes, user_id, {}, filesystem, self._changes)
-                return removed
+                table, changes = self._table(), self._named(f"{self._export.table}{ENDING}")
+                removed = 0 if table is None else forget_in_table(table, user_id, filesystem, self._folder)
+                return removed + (
+                    0 if changes is None else forget_in_table(changes, user_id, filesystem, self._changes)
+                )
 
     def _audited(self, table: Table, storage: RunStorage, files: list[str]) -> str:
         """A branch that starts at main and has all lists of the run, and no others."""
@@ -156,7 +152,7 @@ class IcebergStore:
         return f"{self._export.warehouse.rstrip('/')}/recsys_spark-{self._export.table}"
 
     def _write_files(self, storage: RunStorage, filesystem: FileSystem) -> list[str]:
-        folder = f"{self._folder}/{_RUN}{storage.run.run_id}"
+        folder = f"{self._folder}/{RUN}{storage.run.run_id}"
         filesystem.delete(folder)
         lists_of(storage).write.parquet(folder)
         names = [entry.name for entry in filesystem.list(folder) if not entry.name.startswith(("_", "."))]
@@ -185,6 +181,6 @@ class IcebergStore:
         if old:
             table.maintenance.expire_snapshots().by_ids(old).commit()
         for entry in filesystem.list(self._folder):
-            if entry.name.startswith(_RUN) and entry.name.removeprefix(_RUN) not in kept:
+            if entry.name.startswith(RUN) and entry.name.removeprefix(RUN) not in kept:
                 filesystem.delete(f"{self._folder}/{entry.name}")
         return {run for run in kept if run is not None}

@@ -4,40 +4,49 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import json
 from collections.abc import Iterator
+from typing import Any
 
 _QUOTE = b'"'
 
 
-def without_user(content: bytes, name: str, user_id: str) -> bytes | None:
+def without_user(content: bytes, user_id: str, is_csv: bool, is_packed: bool) -> bytes | None:
     """The content of a file without the lists of a user; None when there are none in it.
 
-    Lines that say that the user is gone stay. The name tells whether it is CSV, and packed.
+    Where lines say what changed, one says in their place that the user is gone.
     """
-    is_packed, is_csv = name.endswith(".gz"), ".csv" in name
     plain = gzip.decompress(content) if is_packed else content
     records = list(_csv_records(plain) if is_csv else plain.splitlines(keepends=True))
-    own = _csv_lists if is_csv else _json_lists
-    removed = set(own(records, user_id))
+    rows = _csv_rows(records) if is_csv else enumerate(map(json.loads, records))
+    removed = {number: row for number, row in rows if row.get("user_id") == user_id and row.get("op") != "delete"}
     if not removed:
         return None
+    first, row = next(iter(removed.items()))
+    if "op" in row:
+        records[first] = _gone_in_csv(row) if is_csv else _gone_in_json(user_id)
+        removed.pop(first)
     kept = b"".join(record for number, record in enumerate(records) if number not in removed)
     return gzip.compress(kept, mtime=0) if is_packed else kept
 
 
-def _json_lists(records: list[bytes], user_id: str) -> Iterator[int]:
-    for number, record in enumerate(records):
-        row = json.loads(record)
-        if row["user_id"] == user_id and row.get("op") != "delete":
-            yield number
+def _gone_in_json(user_id: str) -> bytes:
+    row = {"op": "delete", "user_id": user_id}
+    return json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
-def _csv_lists(records: list[bytes], user_id: str) -> Iterator[int]:
-    rows = csv.DictReader(record.decode() for record in records)
-    for number, row in enumerate(rows, start=1):  # after the line of names
-        if row["user_id"] == user_id and row.get("op") != "delete":
-            yield number
+def _gone_in_csv(row: dict[str, Any]) -> bytes:
+    told, text = {"op": "delete", "user_id": row["user_id"], "rank": "0"}, io.StringIO()
+    csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n").writerow([told.get(name, "") for name in row])
+    return text.getvalue().encode()
+
+
+def _csv_rows(records: list[bytes]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Rows with the places of their records; the first has the names."""
+    rows = csv.reader(record.decode() for record in records)
+    names = next(rows, [])
+    return ((number, dict(zip(names, row, strict=False))) for number, row in enumerate(rows, start=1))
 
 
 def _csv_records(content: bytes) -> Iterator[bytes]:

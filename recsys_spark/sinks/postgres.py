@@ -73,9 +73,15 @@ class Layout:
 
 
 class RecommendationReader:
-    """Answers from the served run; each answer is one statement, so it is never of two runs."""
+    """Answers from the served run; each answer is one statement, so it is never of two runs.
+
+    In a transaction of many statements a prepared one may keep its plan, which does not have the table of the next run,
+    and would then find no list: `connection` is in autocommit, or ValueError is raised.
+    """
 
     def __init__(self, connection: psycopg.Connection, schema: str = "public", table: str = "recommendations") -> None:
+        if not connection.autocommit:
+            raise ValueError("the connection must be in autocommit: psycopg.connect(..., autocommit=True)")
         self._connection = connection
         layout = Layout(schema, table)
         self._run = layout.statement("SELECT run_id, run_date FROM {serving}")

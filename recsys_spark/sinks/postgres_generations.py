@@ -106,8 +106,8 @@ def attach(connection: psycopg.Connection, options: PostgresOptions) -> None:
 def wait_for_planned(connection: psycopg.Connection, options: PostgresOptions) -> None:
     """Wait until all who held a lock on the lists when the table had become a partition have let go, or for some time.
 
-    A statement takes the lock before it plans. Transactions that go on are no danger after a while: they have the
-    snapshot they go on with, or plan their next statement anew.
+    A statement takes the lock before it plans. A transaction that stays open for longer keeps the lock: with a snapshot
+    of its own it goes on with the run before; without, a prepared statement in it may find no list until it ends.
     """
     waiting, deadline = _lockers(connection, options), time.monotonic() + _PLANNED_S
     while waiting and time.monotonic() < deadline:

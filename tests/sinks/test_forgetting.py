@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import re
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from rich.console import Console
 
 from recsys_spark.sinks import files, iceberg, postgres, redis
 from recsys_spark.sinks.contract import Reader
+from recsys_spark.sinks.errors import ExportError
 from recsys_spark.sinks.exporting import export_run
 from recsys_spark.sinks.lines import without_user
 from recsys_spark.sinks.stores import open_store
@@ -26,6 +29,7 @@ from tests.sinks.servers import PostgresServer, RedisServer, free_port
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 USER = 'zoë "of\nthe" hill'  # whom no other test has, and whose name takes care to find in JSON and in CSV
+GONE = re.compile(b'"delete",.{0,40}?hill', re.DOTALL)  # a line that says so
 Sections = dict[str, dict[str, Any]]
 Held = Callable[[str], int]
 
@@ -60,11 +64,12 @@ def held(stores: Sections, redis_at: RedisServer, postgres_at: PostgresServer) -
             path for path in Path(stores[kind]["path"]).rglob("*.*") if path.is_file() and path.name[0] not in "._"
         ]
         texts = [gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes() for path in paths]
-        return sum(b"hill" in text for text in texts)
+        return sum(b"hill" in GONE.sub(b"", text) for text in texts)
 
     def in_lake() -> int:
         paths = Path(stores["lake"]["warehouse"]).rglob("*.parquet")
-        return sum(pq.read_table(path, partitioning=None).column("user_id").to_pylist().count(USER) for path in paths)
+        rows = [row for path in paths for row in pq.read_table(path, partitioning=None).to_pylist()]
+        return sum(row["user_id"] == USER and row["item_ids"] is not None for row in rows)
 
     counted: Mapping[str, Callable[[], int]] = {
         "redis": in_redis,
@@ -126,7 +131,13 @@ def test_no_store_holds_them_in_any_run(
     served = {name: read(name).run() for name in stores}
     outcome = forget()
     assert outcome.code == 0, outcome.err
-    removed = {"redis": 2, "postgres": 2, "jsonl": 3, "csv": 3, "lake": 2}  # feeds: two runs and a change
+    removed = {  # in the lake the served list and its change
+        "redis": 2,
+        "postgres": 2,
+        "jsonl": 3,
+        "csv": 3,
+        "lake": 2,
+    }
     for name, count in removed.items():
         assert f"{name}: {count} of their lists removed" in outcome.out
     assert {name: held(name) for name in stores} == dict.fromkeys(stores, 0)
@@ -200,14 +211,118 @@ def test_generations_of_any_number_of_buckets_are_searched(
 
 
 def test_lines_that_stay_are_the_same_bytes() -> None:
+    def found(content: bytes, user_id: str, is_csv: bool) -> bytes | None:
+        packed = without_user(gzip.compress(content), user_id, is_csv, True)
+        plain = without_user(content, user_id, is_csv, False)
+        assert (None if packed is None else gzip.decompress(packed)) == plain
+        return plain
+
     lines = [
         b'{"user_id":"a","item_ids":["\xc3\xa9"],"scores":[0.10]}\n',
         b'{"user_id":"b","item_ids":[],"scores":[]}\n',
     ]
-    assert without_user(b"".join(lines), "part-0.json", "b") == lines[0]
-    assert without_user(b"".join(lines), "part-0.json", "c") is None
+    assert found(b"".join(lines), "b", False) == lines[0]
+    assert found(b"".join(lines), "c", False) is None
     head, quoted, other = b'"user_id","rank"\n', b'"a ""b""\r\nc","1"\n', b'"a","1"\n'
-    assert without_user(head + quoted + other, "part-0.csv", 'a "b"\r\nc') == head + other
-    assert without_user(head + quoted + other, "part-0.csv", "a") == head + quoted
-    gone = b'{"op":"delete","user_id":"a"}\n'
-    assert without_user(gone, "part-0.json", "a") is None
+    assert found(head + quoted + other, 'a "b"\r\nc', True) == head + other
+    assert found(head + quoted + b"\n" + other + other, "a", True) == head + quoted + b"\n"
+
+
+def test_a_change_becomes_one_that_takes_the_list_away() -> None:
+    gone = b'{"op":"delete","user_id":"\xc3\xa9"}\n'
+    change = b'{"op":"upsert","user_id":"\xc3\xa9","item_ids":[],"scores":[]}\n'
+    assert without_user(change, "\u00e9", False, False) == gone
+    assert without_user(gone, "\u00e9", False, False) is None
+    head, row = b'"op","user_id","rank","item_id"\n', b'"upsert","a","1","x"\n"upsert","a","2","y"\n'
+    assert without_user(head + row, "a", True, False) == head + b'"delete","a","0",""\n'
+
+
+def test_what_was_never_finished_goes_and_is_not_exported(
+    published: Publish, stores: Sections, root: str, held: Held, forget: Any
+) -> None:
+    storage = published("r1", with_user("r1"))
+    export(storage, stores, root)
+    for kind in ("jsonl", "csv"):
+        folder = Path(stores[kind]["path"])
+        left = folder / "full/run_id=r0/_temporary/0" / next((folder / "full/run_id=r1").glob("part-*")).name
+        left.parent.mkdir(parents=True)
+        left.write_bytes(b"hill")
+    assert forget().code == 0
+    assert not list(Path(stores["jsonl"]["path"]).rglob("_temporary"))
+    assert {name: held(name) for name in stores} == dict.fromkeys(stores, 0)
+
+
+def test_files_that_were_written_before_are_not_taken_for_those_of_a_later_export(
+    published: Publish, stores: Sections, root: str, read: Callable[[str], Reader]
+) -> None:
+    """Where forgetting did not reach the store, an export of an earlier run must not serve what it finds there."""
+    first, second = published("r1", with_user("r1")), published("r2")
+    for storage in (first, second):
+        export(storage, stores, root)
+    forget_user(first.filesystem, root, USER)
+    with pytest.raises(ExportError, match=r"has 60 users, 60 were written and Redis at .* holds 61"):
+        export(first, {"redis": stores.pop("redis")}, root)
+    export(first, stores, root)
+    for name in stores:
+        assert read(name).run().run_id == "r1"  # type: ignore[union-attr]
+        assert read(name).recommend(USER) is None, name
+
+
+def test_a_reader_at_work_notices(published: Publish, stores: Sections, root: str, forget: Any) -> None:
+    export(published("r1", with_user("r1")), {"jsonl": stores["jsonl"]}, root)
+    reader = files.RecommendationReader(stores["jsonl"]["path"])
+    assert reader.recommend(USER) is not None
+    assert forget().code == 0
+    assert reader.recommend(USER) is None
+
+
+@pytest.mark.parametrize("warehouse", ["file://{}", "{}/../linked"])
+def test_the_lake_keeps_what_it_needs_by_another_name_too(
+    warehouse: str, published: Publish, lake: dict[str, Any], root: str, forget: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "linked").symlink_to(tmp_path / "lake")
+    for run_id in ("r1", "r2"):
+        export(published(run_id, with_user(run_id)), {"lake": lake}, root)
+    outcome = forget(lake={"warehouse": warehouse.format(lake["warehouse"])})
+    assert outcome.code == 0, outcome.err
+    assert "lake: 1 of their lists removed" in outcome.out
+    rows = lake_table(lake).scan().to_arrow().to_pylist()
+    assert {row["user_id"] for row in rows} == set(lists_of("r2"))
+    assert (Path(lake["warehouse"]) / "recsys_spark-recsys.recommendations/_LEASE").is_dir()
+
+
+def test_the_lake_keeps_the_history_of_others(published: Publish, lake: dict[str, Any], root: str, forget: Any) -> None:
+    for run_id in ("r1", "r2"):
+        export(published(run_id), {"lake": lake}, root)
+    before = [snapshot.snapshot_id for snapshot in lake_table(lake).metadata.snapshots]
+    assert forget().code == 0
+    assert [snapshot.snapshot_id for snapshot in lake_table(lake).metadata.snapshots] == before
+    lake_table(lake).manage_snapshots().create_tag(before[-1], "mine").commit()
+    assert forget().code == 0, "a tag that holds nobody is no fault"
+    shutil.rmtree(Path(root) / "_FORGOTTEN")  # or the user would be in no export any more
+    export(published("r3", with_user("r3")), {"lake": lake}, root)
+    head = lake_table(lake).current_snapshot()
+    assert head is not None
+    lake_table(lake).manage_snapshots().create_tag(head.snapshot_id, "theirs").commit()
+    refused = forget()
+    assert refused.code == 1
+    assert "theirs still holds lists of the user: drop it" in refused.err.replace("\n", " ")
+    lake_table(lake).manage_snapshots().remove_tag("theirs").commit()
+    assert forget().code == 0
+    assert not any(
+        USER in pq.read_table(path, partitioning=None).column("user_id").to_pylist()
+        for path in Path(lake["warehouse"]).rglob("*.parquet")
+    )
+
+
+def test_an_id_is_printed_as_it_is(spark: SparkSession, root: str, published: Publish, tmp_path: Path) -> None:
+    published("r1")
+    path = tmp_path / "settings.toml"
+    events = {"path": "/no/events", "columns": {"rating": "stars", "timestamp": "at"}}
+    path.write_bytes(tomli_w.dumps({"storage": {"root": root}, "events": events}).encode())
+    outcome = run_cli(spark, "forget", "--settings", str(path), "--user", "[/x]")
+    assert outcome.code == 0, outcome.err
+    assert "user '[/x]' is forgotten" in outcome.out
+    refused = run_cli(spark, "forget", "--settings", str(path), "--user", "a\udcff")
+    assert refused.code == 2
+    assert "is not UTF-8: no user has it" in refused.err
