@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from pyspark.errors import PySparkException
@@ -13,11 +14,10 @@ from recsys_spark.errors import RecsysError, SettingsError
 from recsys_spark.export_sections import FilesExport
 from recsys_spark.sinks.changes import changed_lists, one_line_an_item
 from recsys_spark.sinks.errors import ExportError
+from recsys_spark.sinks.feed_forgetting import forget_in_feed
 from recsys_spark.sinks.files import DELTA, DONE, POINTER
-from recsys_spark.sinks.lines import without_user
 from recsys_spark.sinks.options import now_iso
 from recsys_spark.sinks.stores import base_run, count_lists, lists_of, reason_of
-from recsys_spark.storage.file_status import FileStatus
 from recsys_spark.storage.filesystem import FileSystem, open_filesystem
 from recsys_spark.storage.forgotten import read_forgotten
 from recsys_spark.storage.lease import hold_lease
@@ -53,63 +53,39 @@ class FeedStore:
     def write(self, storage: RunStorage) -> str:
         """Write what is not there yet, remove what is old, then move the pointer."""
         filesystem = self._filesystem(storage.spark)
-        try:
-            with hold_lease(filesystem, self._root, storage.run.run_id, _LEASE_TTL_S) as lease:
-                before = self._pointer(filesystem)
-                full = self._write_full(storage, filesystem)
-                delta = self._write_delta(storage, filesystem, before)
-                lease.ensure_held()
-                pointer = {**self._head(), **_facts(storage), "full": full, "delta": delta}
-                self._remove_old(filesystem, {full, before["full"] if before is not None else full})
-                filesystem.replace(under(self._root, POINTER), encode(pointer))
-        except (PySparkException, OSError) as error:
-            raise ExportError(f"{self._root}: {reason_of(error)}") from error
-        except RecsysError as error:
-            raise ExportError(str(error).replace("storage.root", "path")) from error
+        with self._explained(), hold_lease(filesystem, self._root, storage.run.run_id, _LEASE_TTL_S) as lease:
+            before = self._pointer(filesystem)
+            full = self._write_full(storage, filesystem)
+            delta = self._write_delta(storage, filesystem, before)
+            lease.ensure_held()
+            pointer = {**self._head(), **_facts(storage), "full": full, "delta": delta}
+            self._remove_old(filesystem, {full, before["full"] if before is not None else full})
+            filesystem.replace(under(self._root, POINTER), encode(pointer))
         changes = "" if delta is None else f", {delta['upserts']:,} changed and {delta['deletes']:,} gone"
         return f"in {under(self._root, full)}{changes}"
 
     def forget(self, spark: SparkSession, user_id: str) -> int:
-        """Out of the files of all runs, each replaced in one step; what was begun and never finished goes."""
+        """Out of the files of all runs; then readers are told to read them again."""
         filesystem = self._filesystem(spark)
+        if not filesystem.exists(self._root):
+            return 0
+        with self._explained(), hold_lease(filesystem, self._root, "forget", _LEASE_TTL_S):
+            pointer = self._pointer(filesystem)  # first, as it tells whether the folder is a feed
+            removed = forget_in_feed(filesystem, self._root, user_id, self._export.kind == "csv")
+            if pointer is not None:
+                pointer["changed_at"] = to_iso(utc_now())
+                filesystem.replace(under(self._root, POINTER), encode(pointer))
+            return removed
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Whatever goes wrong with the files is an ExportError."""
         try:
-            if not filesystem.exists(self._root):
-                return 0
-            with hold_lease(filesystem, self._root, "forget", _LEASE_TTL_S):
-                paths = self._finished_files(filesystem)
-                removed = sum(self._without(filesystem, path, user_id) for path in paths)
-                pointer = self._pointer(filesystem)
-                if removed and pointer is not None:  # so that readers read the files again
-                    changed = {**pointer, "changed_at": to_iso(utc_now())}
-                    filesystem.replace(under(self._root, POINTER), encode(changed))
-                return removed
-        except OSError as error:
+            yield
+        except (PySparkException, OSError) as error:
             raise ExportError(f"{self._root}: {reason_of(error)}") from error
         except RecsysError as error:
             raise ExportError(str(error).replace("storage.root", "path")) from error
-
-    def _finished_files(self, filesystem: FileSystem) -> list[str]:
-        """The files with lines. What lacks its last file is removed: under the lease nobody writes it."""
-        finished = []
-        for pattern, done in ((("full", "run_id="), DONE), (("delta", "run_id=", "base="), DELTA)):
-            for folder in _folders(filesystem, self._root, pattern):
-                if not filesystem.exists(f"{folder}/{done}"):
-                    filesystem.delete(folder)
-                    continue
-                names = [entry.name for entry in filesystem.list(folder)]
-                finished += [f"{folder}/{name}" for name in names if not name.startswith(("_", "."))]
-        return finished
-
-    def _without(self, filesystem: FileSystem, path: str, user_id: str) -> bool:
-        """Whether the file had lists of the user."""
-        is_csv, is_packed = self._export.kind == "csv", path.endswith(".gz")
-        found = without_user(filesystem.read_bytes(path), user_id, is_csv, is_packed)
-        if found is None:
-            return False
-        filesystem.replace(path, found)
-        folder, _, name = path.rpartition("/")
-        filesystem.delete(f"{folder}/.{name}.crc")  # Hadoop's own, of what was there before
-        return True
 
     def _head(self) -> dict[str, Any]:
         return {"format_version": 1, "kind": self._export.kind}
@@ -193,21 +169,6 @@ class FeedStore:
         for name in newest[self._export.keep :]:
             for kind in ("delta", "full"):
                 filesystem.delete(under(self._root, f"{kind}/{name}"))
-
-
-def _folders(filesystem: FileSystem, root: str, starts: Sequence[str]) -> list[str]:
-    """Those whose names start like this, level by level."""
-    found = [root]
-    for start in starts:
-        found = [f"{path}/{entry.name}" for path in found for entry in _entries(filesystem, path, start)]
-    return found
-
-
-def _entries(filesystem: FileSystem, path: str, start: str) -> list[FileStatus]:
-    try:
-        return [entry for entry in filesystem.list(path) if entry.is_directory and entry.name.startswith(start)]
-    except FileNotFoundError:
-        return []
 
 
 def _facts(storage: RunStorage) -> dict[str, Any]:

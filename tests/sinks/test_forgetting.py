@@ -19,7 +19,7 @@ from recsys_spark.sinks import files, iceberg, postgres, redis
 from recsys_spark.sinks.contract import Reader
 from recsys_spark.sinks.errors import ExportError
 from recsys_spark.sinks.exporting import export_run
-from recsys_spark.sinks.lines import without_user
+from recsys_spark.sinks.feed_forgetting import without_user
 from recsys_spark.sinks.stores import open_store
 from recsys_spark.storage.forgotten import forget_user
 from recsys_spark.storage.run_storage import RunStorage
@@ -313,6 +313,17 @@ def test_the_lake_keeps_the_history_of_others(published: Publish, lake: dict[str
         USER in pq.read_table(path, partitioning=None).column("user_id").to_pylist()
         for path in Path(lake["warehouse"]).rglob("*.parquet")
     )
+
+
+def test_a_folder_of_something_else_is_left_alone(stores: Sections, forget: Any) -> None:
+    folder = Path(stores["jsonl"]["path"])
+    (folder / "full/run_id=r1").mkdir(parents=True)
+    (folder / "full/run_id=r1/part-0.json").write_text("mine")
+    (folder / "_CURRENT").write_text('{"other": 1}')
+    refused = forget()
+    assert refused.code == 1
+    assert "is not the pointer of a feed" in refused.err
+    assert (folder / "full/run_id=r1/part-0.json").read_text() == "mine"
 
 
 def test_an_id_is_printed_as_it_is(spark: SparkSession, root: str, published: Publish, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Lines of the files of a feed, as bytes, so that what is kept stays as it was."""
+"""The lists of a user out of the files of a feed; what is kept stays as it was, byte by byte."""
 
 from __future__ import annotations
 
@@ -6,10 +6,58 @@ import csv
 import gzip
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from recsys_spark.sinks.files import DELTA, DONE
+from recsys_spark.storage.filesystem import FileSystem
+
 _QUOTE = b'"'
+
+
+def forget_in_feed(filesystem: FileSystem, root: str, user_id: str, is_csv: bool) -> int:
+    """Replace the files that hold lists of a user, each in one step; give the number of these files.
+
+    What was begun and never finished is removed. Hold the lease of the feed, so that nobody writes it.
+    """
+    return sum(_forget_in_file(filesystem, path, user_id, is_csv) for path in _finished_files(filesystem, root))
+
+
+def _finished_files(filesystem: FileSystem, root: str) -> Iterator[str]:
+    for starts, done in ((("full", "run_id="), DONE), (("delta", "run_id=", "base="), DELTA)):
+        for folder in _folders(filesystem, root, starts):
+            if not filesystem.exists(f"{folder}/{done}"):
+                filesystem.delete(folder)
+                continue
+            names = [entry.name for entry in filesystem.list(folder)]
+            yield from (f"{folder}/{name}" for name in names if not name.startswith(("_", ".")))
+
+
+def _folders(filesystem: FileSystem, root: str, starts: Sequence[str]) -> list[str]:
+    """Those whose names start like this, level by level."""
+    found = [root]
+    for start in starts:
+        found = [
+            f"{path}/{name}" for path in found for name in _folder_names(filesystem, path) if name.startswith(start)
+        ]
+    return found
+
+
+def _folder_names(filesystem: FileSystem, path: str) -> list[str]:
+    try:
+        return [entry.name for entry in filesystem.list(path) if entry.is_directory]
+    except FileNotFoundError:
+        return []
+
+
+def _forget_in_file(filesystem: FileSystem, path: str, user_id: str, is_csv: bool) -> bool:
+    found = without_user(filesystem.read_bytes(path), user_id, is_csv, path.endswith(".gz"))
+    if found is None:
+        return False
+    filesystem.replace(path, found)
+    folder, _, name = path.rpartition("/")
+    filesystem.delete(f"{folder}/.{name}.crc")  # Hadoop's own, of what was there before
+    return True
 
 
 def without_user(content: bytes, user_id: str, is_csv: bool, is_packed: bool) -> bytes | None:
