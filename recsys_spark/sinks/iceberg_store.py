@@ -75,11 +75,16 @@ class IcebergStore:
                 return 0
             filesystem = open_filesystem(self._export.warehouse, spark)
             with hold_lease(filesystem, self._folder, "forget", _LEASE_TTL_S):
-                table, changes = self._table(), self._named(f"{self._export.table}{ENDING}")
-                removed = 0 if table is None else forget_in_table(table, user_id, filesystem, self._folder)
-                return removed + (
-                    0 if changes is None else forget_in_table(changes, user_id, filesystem, self._changes)
-                )
+                removed, refused = 0, []
+                for name, folder in ((self._export.table, self._folder), (self._export.table + ENDING, self._changes)):
+                    table = self._named(name)
+                    try:
+                        removed += 0 if table is None else forget_in_table(table, user_id, filesystem, folder)
+                    except ExportError as error:  # the other table is to forget, too
+                        refused.append(str(error))
+                if refused:
+                    raise ExportError(". ".join(refused))
+                return removed
 
     def _audited(self, table: Table, storage: RunStorage, files: list[str]) -> str:
         """A branch that starts at main and has all lists of the run, and no others."""

@@ -292,6 +292,7 @@ def test_the_lake_keeps_what_it_needs_by_another_name_too(
 
 
 def test_the_lake_keeps_the_history_of_others(published: Publish, lake: dict[str, Any], root: str, forget: Any) -> None:
+    lake = {**lake, "delta": True}
     for run_id in ("r1", "r2"):
         export(published(run_id), {"lake": lake}, root)
     before = [snapshot.snapshot_id for snapshot in lake_table(lake).metadata.snapshots]
@@ -307,12 +308,13 @@ def test_the_lake_keeps_the_history_of_others(published: Publish, lake: dict[str
     refused = forget()
     assert refused.code == 1
     assert "theirs still holds lists of the user: drop it" in refused.err.replace("\n", " ")
+    rows = lake_table(lake, "recsys.recommendations_changes").scan().to_arrow().to_pylist()
+    assert {row["op"] for row in rows if row["user_id"] == USER} == {"delete"}, "the other table forgets all the same"
     lake_table(lake).manage_snapshots().remove_tag("theirs").commit()
     assert forget().code == 0
-    assert not any(
-        USER in pq.read_table(path, partitioning=None).column("user_id").to_pylist()
-        for path in Path(lake["warehouse"]).rglob("*.parquet")
-    )
+    paths = Path(lake["warehouse"]).rglob("*.parquet")
+    rows = [row for path in paths for row in pq.read_table(path, partitioning=None).to_pylist()]
+    assert {row.get("op") for row in rows if row["user_id"] == USER} == {"delete"}, "only what says so has the id"
 
 
 def test_a_folder_of_something_else_is_left_alone(stores: Sections, forget: Any) -> None:
