@@ -47,7 +47,7 @@ from benchmarks.harness import save
 from benchmarks.ranking import Values, lists_of, longest, means_of
 from benchmarks.splits import FULL as ALL_SPLITS
 from benchmarks.splits import Split
-from benchmarks.user_values import keep_values, kept_models, kept_values
+from benchmarks.user_values import ahead_of, beside_peers, keep_values, kept_values, t_of
 from jobs import nightly
 from recsys_spark.blockwise.hybrid import SegmentWeights
 from recsys_spark.blockwise.items import distribute_ids
@@ -55,7 +55,6 @@ from recsys_spark.blockwise.lists import recommend
 from recsys_spark.config import Settings
 from recsys_spark.hybrids import hybrid_scorer, with_network
 from recsys_spark.kernels.csr import IndexLists
-from recsys_spark.metrics.confidence import GROUPS, GroupSums, paired_difference
 from recsys_spark.models.interactions import TrainingPairs
 from recsys_spark.night import Night, open_night
 from recsys_spark.tables import ITEMS
@@ -263,44 +262,11 @@ def measured(lists: pa.Table, case: Run, task: Task) -> Values:
     return split.measure(lists_of(scores, len(task.users)), split.train)
 
 
-def beside_peers(dataset: str, values: Values) -> dict[str, Any]:
-    """How far the values of users are ahead of those of each peer measured here, by metric, the best of them first."""
-    peers = kept_models(dataset, "peer:")
-    return {
-        metric: beside(each, {name: kept[metric] for name, kept in peers.items() if metric in kept})
-        for metric, each in values.items()
-    }
-
-
-def beside(values: NDArray[np.floating], peers: dict[str, NDArray[np.floating]]) -> dict[str, Any]:
-    means = {name: round(float(np.nanmean(found)), 4) for name, found in peers.items()}
-    in_order = sorted(peers, key=lambda name: (-means[name], name))
-    return {name: {"peer_mean": means[name]} | ahead_of(values, peers[name]) for name in in_order}
-
-
 def print_kept(case: Run) -> None:
     """The same of the values that the last night has left, without a night."""
     values = kept_values(case.dataset, "hybrid")
     if values is not None:
         print(json.dumps({"dataset": case.dataset, "beside_peers": beside_peers(case.dataset, values)}))
-
-
-def ahead_of(values: NDArray[np.floating], others: NDArray[np.floating]) -> dict[str, float]:
-    """How far values of users are ahead of others of the same users: mean, 95 % interval, p value."""
-    sums = [sums_of(each.astype(np.float64)) for each in (values, others)]
-    return {name: float(f"{value:.4g}") for name, value in paired_difference(*sums)._asdict().items()}
-
-
-def sums_of(values: NDArray[np.float64]) -> GroupSums:
-    """Of users at their positions; nan where there is nothing to find."""
-    is_known, groups = ~np.isnan(values), np.arange(len(values)) % GROUPS
-    counts = np.bincount(groups, is_known, GROUPS).astype(np.int64)
-    return GroupSums(np.bincount(groups, np.nan_to_num(values), GROUPS), counts)
-
-
-def t_of(gain: NDArray[np.float64]) -> float:
-    """Of paired differences; 0 where there are none."""
-    return round(float(gain.mean() / (gain.std() / np.sqrt(len(gain)))), 2) if gain.any() else 0.0
 
 
 def run(case: Run) -> None:
