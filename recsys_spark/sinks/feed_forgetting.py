@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from recsys_spark.sinks.files import DELTA, DONE
-from recsys_spark.storage.filesystem import FileSystem
+from recsys_spark.storage.filesystem import FileSystem, entries_of
 
 _QUOTE = b'"'
 
@@ -44,10 +44,7 @@ def _folders(filesystem: FileSystem, root: str, starts: Sequence[str]) -> list[s
 
 
 def _folder_names(filesystem: FileSystem, path: str) -> list[str]:
-    try:
-        return [entry.name for entry in filesystem.list(path) if entry.is_directory]
-    except FileNotFoundError:
-        return []
+    return [entry.name for entry in entries_of(filesystem, path) if entry.is_directory]
 
 
 def _forget_in_file(filesystem: FileSystem, path: str, user_id: str, is_csv: bool) -> bool:

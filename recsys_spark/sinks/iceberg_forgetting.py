@@ -14,8 +14,7 @@ from pyiceberg.table import Table
 
 from recsys_spark.sinks.errors import ExportError
 from recsys_spark.sinks.iceberg import properties_of
-from recsys_spark.storage.file_status import FileStatus
-from recsys_spark.storage.filesystem import FileSystem
+from recsys_spark.storage.filesystem import FileSystem, entries_of
 
 BRANCH_START = "audit-"
 RUN = "run_id="
@@ -129,23 +128,15 @@ def _remove_orphans(needed: set[str], filesystem: FileSystem, folder: str) -> No
 
 
 def _run_files(filesystem: FileSystem, folder: str) -> Iterator[str]:
-    for entry in _entries(filesystem, folder):
+    for entry in entries_of(filesystem, folder):
         if entry.is_directory and entry.name.startswith(RUN):
             yield from _files_below(filesystem, f"{folder}/{entry.name}")
 
 
 def _files_below(filesystem: FileSystem, folder: str) -> Iterator[str]:
-    for entry in _entries(filesystem, folder):
+    for entry in entries_of(filesystem, folder):
         path = f"{folder}/{entry.name}"
         if entry.is_directory:
             yield from _files_below(filesystem, path)
         elif not entry.name.startswith(("_", ".")):
             yield path
-
-
-def _entries(filesystem: FileSystem, folder: str) -> tuple[FileStatus, ...]:
-    """Nothing where there is no folder."""
-    try:
-        return filesystem.list(folder)
-    except FileNotFoundError:
-        return ()

@@ -69,6 +69,14 @@ class FileSystem(Protocol):
         ...
 
 
+def entries_of(filesystem: FileSystem, folder: str) -> tuple[FileStatus, ...]:
+    """The entries of a folder by name, hidden ones too; none where there is no folder."""
+    try:
+        return filesystem.list(folder)
+    except FileNotFoundError:
+        return ()
+
+
 def names_local_folder(root: str) -> bool:
     """Whether a root is a local folder by its own words; without a scheme a session may still take it for another."""
     match = _SCHEME.match(root)

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from recsys_spark.storage.errors import StorageError
-from recsys_spark.storage.filesystem import FileSystem
+from recsys_spark.storage.filesystem import FileSystem, entries_of
 from recsys_spark.storage.paths import under
 from recsys_spark.storage.records import decode, encode, from_iso, to_iso, utc_now
 
@@ -40,10 +40,7 @@ def read_forgotten(filesystem: FileSystem, root: str) -> tuple[Forgotten, ...]:
     Raises:
         StorageError: when one is broken.
     """
-    try:
-        entries = filesystem.list(under(root, FOLDER))
-    except FileNotFoundError:
-        return ()
+    entries = entries_of(filesystem, under(root, FOLDER))
     paths = [under(root, f"{FOLDER}/{entry.name}") for entry in entries if entry.name.endswith(".json")]
     records = [decode(filesystem.read_bytes(path), path) for path in paths]
     return tuple(sorted(map(_parsed, records), key=lambda each: each.forgotten_at))

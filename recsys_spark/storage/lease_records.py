@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from recsys_spark.storage.errors import StorageError
-from recsys_spark.storage.filesystem import FileSystem
+from recsys_spark.storage.filesystem import FileSystem, entries_of
 from recsys_spark.storage.paths import LEASE, under
 from recsys_spark.storage.processes import ProcessIdentity, is_gone
 from recsys_spark.storage.records import decode, encode, from_iso, to_iso
@@ -69,10 +69,7 @@ def write_generation(filesystem: FileSystem, root: str, number: int, record: Lea
 
 def newest_generation(filesystem: FileSystem, root: str) -> Generation | None:
     """The generation that counts; None when the root was never leased."""
-    try:
-        entries = filesystem.list(under(root, LEASE))
-    except FileNotFoundError:
-        return None
+    entries = entries_of(filesystem, under(root, LEASE))
     numbers = {int(stem): entry for entry in entries if (stem := entry.name.removesuffix(".json")).isdecimal()}
     if not numbers:
         return None

@@ -22,7 +22,7 @@ from datetime import date
 from typing import TypeVar
 
 from recsys_spark.errors import SettingsError
-from recsys_spark.storage.filesystem import FileSystem
+from recsys_spark.storage.filesystem import FileSystem, entries_of
 from recsys_spark.storage.records import checked_name, utc_now
 
 POINTER = "_CURRENT"
@@ -111,10 +111,7 @@ def find_run(filesystem: FileSystem, root: str, run_id: str) -> Run | None:
 
 
 def _parts(filesystem: FileSystem, folder: str, prefix: str, parse: Callable[[str], Part]) -> Iterator[Part]:
-    try:
-        entries = filesystem.list(folder)
-    except FileNotFoundError:
-        return
+    entries = entries_of(filesystem, folder)
     names = [entry.name for entry in entries if entry.is_directory and entry.name.startswith(prefix)]
     for name in names:
         try:

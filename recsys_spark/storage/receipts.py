@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pyspark.sql.types import StructType
 
 from recsys_spark.storage.errors import StorageError
-from recsys_spark.storage.filesystem import FileSystem
+from recsys_spark.storage.filesystem import FileSystem, entries_of
 from recsys_spark.storage.paths import Run
 from recsys_spark.storage.records import decode, encode, to_iso, utc_now
 from recsys_spark.tables import Table
@@ -66,10 +66,7 @@ def read_receipt(filesystem: FileSystem, run: Run, name: str) -> Receipt | None:
 def read_receipts(filesystem: FileSystem, run: Run) -> tuple[Receipt, ...]:
     """Every receipt of a run, by name."""
     folder = run.receipt_path("x").rpartition("/")[0]
-    try:
-        entries = filesystem.list(folder)
-    except FileNotFoundError:
-        return ()
+    entries = entries_of(filesystem, folder)
     names = [entry.name.removesuffix(".json") for entry in entries if not entry.name.startswith((".", "_"))]
     receipts = (read_receipt(filesystem, run, name) for name in names)
     return tuple(receipt for receipt in receipts if receipt is not None)

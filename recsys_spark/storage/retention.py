@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
-from recsys_spark.storage.filesystem import FileSystem
+from recsys_spark.storage.filesystem import FileSystem, entries_of
 from recsys_spark.storage.forgotten import finish_forgetting, read_forgotten
 from recsys_spark.storage.paths import Run, under
 from recsys_spark.storage.pointer import current_run, read_history
@@ -86,10 +86,7 @@ def finish_removals(filesystem: FileSystem, root: str) -> int:
 
     Other folders are left alone, whatever they lack: a run that has lost its record may be what readers see.
     """
-    try:
-        notes = [under(root, f"{_REMOVING}/{entry.name}") for entry in filesystem.list(under(root, _REMOVING))]
-    except FileNotFoundError:
-        return 0
+    notes = [under(root, f"{_REMOVING}/{entry.name}") for entry in entries_of(filesystem, under(root, _REMOVING))]
     records = [decode(filesystem.read_bytes(note), note) for note in notes]
     for record in records:
         remove_run(filesystem, Run(root, date.fromisoformat(record["run_date"]), record["run_id"]))

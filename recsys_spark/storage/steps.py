@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from recsys_spark.storage.errors import StorageError
-from recsys_spark.storage.filesystem import FileSystem
+from recsys_spark.storage.filesystem import FileSystem, entries_of
 from recsys_spark.storage.paths import Run
 from recsys_spark.storage.records import checked_name, decode, encode, to_iso, utc_now
 
@@ -23,10 +23,7 @@ class StepLog:
     @cached_property
     def records(self) -> dict[str, dict[str, Any]]:
         """The records by step, in the order the steps finished."""
-        try:
-            entries = self._filesystem.list(self._run.steps_path)
-        except FileNotFoundError:
-            return {}
+        entries = entries_of(self._filesystem, self._run.steps_path)
         paths = [f"{self._run.steps_path}/{entry.name}" for entry in entries if not entry.name.startswith(".")]
         records = [decode(self._filesystem.read_bytes(path), path) for path in paths]
         try:
