@@ -43,7 +43,7 @@ from recsys_spark.storage.filesystem import names_local_folder
 if TYPE_CHECKING:
     from recsys_spark.config import Settings
 
-CALIBRATION_S = 1.0  # for each of the two kernels
+CALIBRATION_S = 1.0  # for the kernel of scores, and twice for that of distances
 _CALIBRATION_USERS, _CALIBRATION_ITEMS, _CALIBRATION_CANDIDATES = 512, 20_000, 8_192
 
 
@@ -85,26 +85,40 @@ def _budgets(settings: Settings, plan: StepPlan) -> Iterator[tuple[str, float, f
     budget, hours = settings.plan, (plan.seconds or 0.0) / 3600.0
     remedy = "make matrix.block_users smaller, or the budget larger"
     yield "worker_memory_mb", plan.worker_bytes / 2**20, budget.worker_memory_mb, "MB a worker", remedy
-    remedy = "lower content.max_terms, content.embedding_dim or content.batch_size"
-    if plan.step == "embed_content":
-        yield "driver_memory_mb", plan.driver_bytes / 2**20, budget.driver_memory_mb, "MB on the driver", remedy
-        return
-    remedy = (
+    remedy = _ways_to_hold_less(settings, plan.step)
+    yield "driver_memory_mb", plan.driver_bytes / 2**20, budget.driver_memory_mb, "MB on the driver", remedy
+    yield "disk_gb", plan.disk_bytes / 2**30, budget.disk_gb, "GB of disk", "give the hosts more disk"
+    yield "max_hours", hours, budget.max_hours, "hours", _ways_to_save(plan.step)
+
+
+def _ways_to_hold_less(settings: Settings, step: str) -> str:
+    """What makes a step take less memory of the driver."""
+    if step == "train":
+        return _ways_to_train_in_less(settings)
+    ways = {
+        "neighbors": "set neighbors.enabled = false",
+        "embed_content": "lower content.max_terms, content.embedding_dim or content.batch_size",
+        "blend": "lower hybrid.validation_users or hybrid.candidates, or make model.embedding_dim smaller",
+        "similar users": "set similar.users = false, or make model.embedding_dim smaller",
+        "similar items": "set similar.items = false, or make model.embedding_dim smaller",
+    }
+    return ways.get(step, "make model.embedding_dim smaller")
+
+
+def _ways_to_train_in_less(settings: Settings) -> str:
+    ways = (
         f"{'set model.max_trained_users, ' if settings.model.can_fold_in else ''}make model.embedding_dim or "
         "model.batch_size smaller, or raise model.min_user_interactions and model.min_item_interactions"
     )
     if settings.neighborhood.enabled:
-        remedy += ", or lower neighborhood.max_trained_users"
+        ways += ", or lower neighborhood.max_trained_users"
     if settings.item_models:
-        remedy += f", or do without {' and '.join(settings.item_models)}"
-    yield "driver_memory_mb", plan.driver_bytes / 2**20, budget.driver_memory_mb, "MB on the driver", remedy
-    remedy = "give the hosts more disk"
-    yield "disk_gb", plan.disk_bytes / 2**30, budget.disk_gb, "GB of disk", remedy
-    yield "max_hours", hours, budget.max_hours, "hours", _ways_to_save(plan.step)
+        ways += f", or do without {' and '.join(settings.item_models)}"
+    return ways
 
 
 def measure_speeds(settings: Settings, workload: Workload) -> Speeds:
-    """Time both kernels for a second each on one core, on synthetic vectors and rows of this workload's density."""
+    """Time both kernels for some seconds on one core, on synthetic vectors and rows of this workload's density."""
     random = np.random.default_rng(0)
     with threadpool_limits(1):
         return Speeds(_score_seconds(settings, workload, random), _distance_seconds(settings, workload, random))
@@ -188,6 +202,7 @@ def _score_seconds(settings: Settings, workload: Workload, random: np.random.Gen
 
 
 def _distance_seconds(settings: Settings, workload: Workload, random: np.random.Generator) -> float:
+    """Of one more distance: shards hold many times the users here, and so what each takes by its items is little."""
     n_users = min(max(workload.users, 2), _CALIBRATION_CANDIDATES)
     lengths = random.poisson(workload.interactions_a_user, n_users)
     popularity = np.cumsum(1.0 / (np.arange(max(workload.items, 1)) + 10.0) ** 0.8)
@@ -199,7 +214,13 @@ def _distance_seconds(settings: Settings, workload: Workload, random: np.random.
     queries = rows.slice_rows(0, min(n_users, 4 * _CALIBRATION_USERS))
     k = neighbor_count(settings.neighbors.k if settings.neighbors.k != "all" else 100, n_users)
     ids = np.arange(queries.n_rows)
-    return _seconds(lambda: nearest_rows(queries, ids, rows, 0, k)) / (queries.n_rows * n_users)
+
+    def taken(candidates: int) -> float:
+        return _seconds(lambda: nearest_rows(queries, ids, rows.slice_rows(0, candidates), 0, k))
+
+    few = n_users // 8 if n_users < workload.users else 0
+    seconds = taken(n_users) - (taken(few) if few else 0.0)
+    return seconds / (queries.n_rows * (n_users - few))
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,36 @@ def test_what_does_not_fit_names_the_setting(budget: dict[str, Any], message: st
     assert list(refusals(settings(), plans)) == []
 
 
+def test_what_holds_too_much_of_the_driver_says_what_makes_it_hold_less() -> None:
+    chosen = settings(plan={"driver_memory_mb": 1})
+    plans = plan_night(chosen, Workload(1_000_000, 100_000, 20_000_000), SPEEDS, cores=2)
+    found = [each for each in refusals(chosen, plans) if "MB on the driver" in each]
+    remedies = {each.partition(" needs ")[0]: each.partition(" = 1: ")[2].split(",")[0] for each in found}
+    assert remedies == {
+        "neighbors": "set neighbors.enabled = false",
+        "train": "set model.max_trained_users",
+        "recommend": "make model.embedding_dim smaller",
+        "similar users": "set similar.users = false",
+        "similar items": "set similar.items = false",
+    }
+
+
+def test_what_a_block_takes_by_its_items_is_no_cost_of_distances(monkeypatch: pytest.MonkeyPatch) -> None:
+    users_of_blocks = [0]
+
+    def nearest(queries: Any, ids: Any, candidates: Any, first: int, k: int) -> None:
+        users_of_blocks.append(candidates.n_rows)
+
+    def seconds(work: Callable[[], object]) -> float:
+        work()
+        return 5.0 + 1e-6 * users_of_blocks[-1]
+
+    monkeypatch.setattr(planning, "nearest_rows", nearest)
+    monkeypatch.setattr(planning, "_seconds", seconds)
+    speeds = measure_speeds(settings(), Workload(100_000, 50, 200_000))
+    assert speeds.distance_s == pytest.approx(1e-6 / 2048)  # of 2,048 users to one more
+
+
 def test_speeds_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planning, "CALIBRATION_S", 0.01)
     speeds = measure_speeds(settings(), Workload(3000, 500, 60_000))
@@ -224,6 +255,6 @@ def test_the_command_counts_the_input_and_prints_the_plan(tmp_path: Path, spark:
     assert main(["plan", "--settings", str(tmp_path / "plan.toml"), *sizes]) == 2
     captured = capsys.readouterr()
     assert "100,000,000 users x 5,000,000 items" in captured.out
-    assert captured.err.startswith("error: this cannot fit. neighbors needs ")
+    assert captured.err.startswith("error: this cannot fit:\n  neighbors needs ")
     assert "set neighbors.enabled = false" in captured.err
     assert not (tmp_path / "root").exists()

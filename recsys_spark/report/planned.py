@@ -41,7 +41,7 @@ def print_plan(
     console.print(_grid(plans))
     found = list(refusals(settings, plans))
     if found:
-        raise SettingsError("this cannot fit. " + "; ".join(found))
+        raise SettingsError("\n  ".join(["this cannot fit:", *found]))
 
 
 def _workload(
