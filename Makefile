@@ -50,6 +50,7 @@ bench: check $(VENV)/.bench ## Measure against other libraries, in some minutes;
 bench-quality: check $(VENV)/.bench data ## Measure how well models rank beside other libraries', tuned alike; SIZE=full for all data sets
 	@[ -e $(RECBOLE)/.made ] || echo "Without RecBole: 'make bench-recbole' makes the environment it needs" >&2
 	@$(BIN)/python -m benchmarks.peer_quality $(if $(SIZE),--size $(SIZE))
+	@$(BIN)/python -m benchmarks.content_quality $(if $(SIZE),--size $(SIZE))
 	@$(BIN)/python -m benchmarks.hybrid_quality $(if $(SIZE),--size $(SIZE))
 	@$(BIN)/python -m benchmarks.quality_report
 

@@ -23,27 +23,22 @@ from scipy import sparse
 from benchmarks.datasets import citeulike, citeulike_texts, is_there, ml_1m, ml_1m_attributes
 from benchmarks.harness import save
 from benchmarks.jobs import spark_session
+from benchmarks.peers.plain import by_vectors
 from benchmarks.quality import SEED, some_pairs, without_a_tenth
+from benchmarks.ranking import Scores, lists_of, means_of, over_all
 from recsys_spark.content_sections import ContentSettings
 from recsys_spark.contents import content_of
-from recsys_spark.kernels.csr import CsrRows, IndexLists
+from recsys_spark.kernels.csr import CsrRows
 from recsys_spark.kernels.pooling import pool_weighted, unit_rows
-from recsys_spark.kernels.topk import TopK
-from recsys_spark.metrics.ranking import hits_matrix, ranking_metrics
 from recsys_spark.model_sections import ModelSettings
 from recsys_spark.models.cold_items import map_cold_items
 from recsys_spark.models.content import ItemContent, fit_content
-from recsys_spark.models.embeddings import Embeddings
 from recsys_spark.models.interactions import TrainingPairs
 from recsys_spark.models.training import fit_embeddings
 from recsys_spark.transforms.content import choose_terms, count_terms, describe_items
 
-USERS_AT_ONCE = 512
 MODEL = ModelSettings()
 COLD_SHARE = 0.2
-
-Scores = Callable[[slice], NDArray[Any]]
-"""Of some users, (users, items)."""
 
 
 @dataclass(frozen=True)
@@ -106,16 +101,10 @@ def rows_of(pairs: TrainingPairs) -> CsrRows:
     return CsrRows(pairs.indptr(), pairs.item_idx, pairs.rating, pairs.n_items)
 
 
-def by_vectors(vectors: NDArray[np.float32], train: TrainingPairs) -> Scores:
+def by_tastes(vectors: NDArray[np.float32], train: TrainingPairs) -> Scores:
     """Cosines of tastes and items, as `recommend.model = "content"` has them."""
     tastes = unit_rows(pool_weighted(rows_of(train), train.rating, vectors))
     return lambda users: tastes[users] @ vectors.T
-
-
-def by_products(embeddings: Embeddings) -> Scores:
-    """As `recommend.model = "embedding"` scores."""
-    users, items = embeddings.scoring_vectors()
-    return lambda some: users[some] @ items.T
 
 
 def by_terms(content: ItemContent, train: TrainingPairs) -> Scores:
@@ -137,21 +126,13 @@ def by_genres(attributes: list[dict[str, str]], train: TrainingPairs) -> Scores:
 
 
 def recalls(scores: Scores, task: Task, ks: tuple[int, ...]) -> dict[str, float]:
-    """Over the users with something to find; of equal scores the first item ranks first."""
-    n_users, test, train = task.train.n_users, task.test, rows_of(task.train)
-    lists = []
-    for start in range(0, n_users, USERS_AT_ONCE):
-        users = slice(start, min(start + USERS_AT_ONCE, n_users))
-        some = np.where(task.is_candidate, scores(users), -np.inf)
-        own = train.slice_rows(users.start, users.stop)
-        some[np.repeat(np.arange(own.n_rows), np.diff(own.indptr)), own.indices] = -np.inf
-        lists.append(np.argsort(-some, axis=1, kind="stable")[:, : max(ks)])
-    best = np.concatenate(lists)
-    relevant = IndexLists(test.indptr(), test.item_idx)
-    counts = np.diff(relevant.indptr)
-    hits = hits_matrix(TopK(best, np.zeros(best.shape)).indices, relevant)[counts > 0]
-    metrics = ranking_metrics(hits, counts[counts > 0], ks)
-    return {f"recall@{k}": round(float(metrics[f"recall@{k}"].mean()), 4) for k in ks}
+    """Over the users with something to find, among the candidates."""
+
+    def of_candidates(users: slice) -> NDArray[np.float32]:
+        return np.where(task.is_candidate, scores(users), -np.inf).astype(np.float32)
+
+    measure = over_all(lambda: task.test, [f"recall@{k}" for k in ks])
+    return means_of(measure(lists_of(of_candidates, task.train.n_users), task.train))
 
 
 def run(spark: SparkSession, case: Run) -> None:
@@ -160,7 +141,7 @@ def run(spark: SparkSession, case: Run) -> None:
     started = time.perf_counter()
     fit = fit_content(content, settings, SEED)
     seconds = round(time.perf_counter() - started, 1)
-    keep(case, "content", recalls(by_vectors(fit.vectors, task.train), task, case.ks), seconds, epochs=fit.best_epoch)
+    keep(case, "content", recalls(by_tastes(fit.vectors, task.train), task, case.ks), seconds, epochs=fit.best_epoch)
     keep(case, "peer:tfidf", recalls(by_terms(content, task.train), task, case.ks), 0.0)
     if case.dataset == "ml-1m/cold-items":
         started = time.perf_counter()
@@ -171,7 +152,13 @@ def run(spark: SparkSession, case: Run) -> None:
         started = time.perf_counter()
         mapped = map_cold_items(embeddings, content, settings.max_trained_items, SEED)
         mapping = {"mapping_s": round(time.perf_counter() - started, 1)}
-        keep(case, "ials, cold items by content", recalls(by_products(mapped), task, case.ks), seconds, **mapping)
+        keep(
+            case,
+            "ials, cold items by content",
+            recalls(by_vectors(*mapped.scoring_vectors()), task, case.ks),
+            seconds,
+            **mapping,
+        )
         keep(case, "peer:genres", recalls(by_genres(task.attributes, task.train), task, case.ks), 0.0)
 
 

@@ -67,7 +67,7 @@ def ncf_train() -> TrainingPairs:
 
 
 def ncf_candidates() -> NDArray[np.int64]:
-    """The 100 items that are ranked for each user, (6040, 100): first the last item, then 99 the user has not seen."""
+    """The 100 items that are ranked for each user, (6040, 100): first the last, then 99 that are not in training."""
     lines = (FOLDER / "ml-1m" / "ncf" / "ml-1m.test.negative").read_text().splitlines()
     rows = [line.split("\t") for line in lines]
     return np.array([[int(first.strip("()").split(",")[1]), *map(int, rest)] for first, *rest in rows])
@@ -118,7 +118,7 @@ def quest(fold: int, part: str = "train") -> TrainingPairs:
     return TrainingPairs(users[is_known], items[is_known], np.ones(is_known.sum(), np.float32), n_users, n_items)
 
 
-LATE_SHARE = 0.2
+TEST_SHARE, NEWEST_SHARE = 0.2, 0.1
 
 
 def ml_100k_late(part: str = "train") -> TrainingPairs:
@@ -135,22 +135,29 @@ def ml_latest_late(part: str = "train") -> TrainingPairs:
 def late_part(ratings: pa.Table, part: str) -> TrainingPairs:
     """The last fifth of each user's ratings by time (`test`), rounded up, or what is before (`train`).
 
-    Columns: user, item, rating, timestamp. Users and items are in the order of their ids in both parts; every rating
-    counts as seen. Of one time, the greater item ids are later.
+    `newest` is the last tenth of each user's `train`, rounded up, `early` the rest of it. Columns: user, item, rating,
+    timestamp. Users and items are in the order of their ids in all parts; every rating counts as seen. Of one time, the
+    greater item ids are later.
     """
     users, items, times = (ratings.column(place).to_numpy() for place in (0, 1, 3))
-    chosen = is_late(users, items, times) == (part == "test")
+    is_test = is_late(users, items, times, TEST_SHARE)
+    is_newest = np.zeros(len(users), bool)
+    is_newest[~is_test] = is_late(users[~is_test], items[~is_test], times[~is_test], NEWEST_SHARE)
+    parts = {"test": is_test, "train": ~is_test, "newest": is_newest, "early": ~is_test & ~is_newest}
+    chosen = parts[part]
     (user_ids, user_idx), (item_ids, item_idx) = (np.unique(ids, return_inverse=True) for ids in (users, items))
     idx = (each[chosen].astype(np.int32) for each in (user_idx, item_idx))
     return TrainingPairs(*idx, np.ones(chosen.sum(), np.float32), len(user_ids), len(item_ids))
 
 
-def is_late(users: NDArray[np.int64], items: NDArray[np.int64], times: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """The last fifth of each user's pairs, rounded up, by time and then by id."""
+def is_late(
+    users: NDArray[np.int64], items: NDArray[np.int64], times: NDArray[np.int64], share: float
+) -> NDArray[np.bool_]:
+    """The last share of each user's pairs, rounded up, by time and then by id."""
     order, counts = np.lexsort((items, times, users)), np.unique(users, return_counts=True)[1]
     places = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
     late = np.zeros(len(order), bool)
-    late[order] = places >= np.repeat(counts - np.ceil(LATE_SHARE * counts), counts)
+    late[order] = places >= np.repeat(counts - np.ceil(share * counts), counts)
     return late
 
 

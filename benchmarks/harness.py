@@ -134,8 +134,9 @@ def _cpuinfo() -> list[str]:
 def _commit() -> str:
     folder = Path(__file__).parent
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=folder)
+    looked_at = ["../recsys_spark", ".", ":!results"]
     changed = subprocess.run(
-        ["git", "status", "--porcelain", "--", "../recsys_spark"], capture_output=True, text=True, cwd=folder
+        ["git", "status", "--porcelain", "--", *looked_at], capture_output=True, text=True, cwd=folder
     )
     return (commit.stdout.strip() or "unknown") + ("+" if changed.stdout.strip() else "")
 

@@ -34,6 +34,7 @@ from rich.console import Console
 from benchmarks.datasets import (
     CACHE,
     FOLDER,
+    TEST_SHARE,
     citeulike,
     citeulike_texts,
     gowalla,
@@ -109,7 +110,8 @@ def late_ratings(path: Path, delimiter: str, about_items: Callable[[], pa.Table]
     def task() -> Task:
         ratings = pa_csv.read_csv(path, parse_options=pa_csv.ParseOptions(delimiter=delimiter))
         ratings = ratings.rename_columns(["user", "item", "rating", "timestamp"])
-        early = ratings.filter(~is_late(*(ratings.column(name).to_numpy() for name in ("user", "item", "timestamp"))))
+        columns = (ratings.column(name).to_numpy() for name in ("user", "item", "timestamp"))
+        early = ratings.filter(~is_late(*columns, TEST_SHARE))
         ids = (np.unique(ratings.column(name).to_numpy()) for name in ("user", "item"))
         return Task(early, *ids, about_items())
 
@@ -146,7 +148,6 @@ LATEST = {
     "evaluate": {"split": "newest"},
     "neighbors": NEAREST | {"k": 60},
     "ease": {"l2": 200.0},
-    "graph_filter": {"dims": 64},
     "content": {"text": ["title"], "categories": ["genres"]},
     "ranker": {"enabled": True},
     "hybrid": {
@@ -263,7 +264,7 @@ def measured(lists: pa.Table, case: Run, task: Task) -> Values:
 
 
 def print_kept(case: Run) -> None:
-    """The same of the values that the last night has left, without a night."""
+    """How far the lists that the last night has left are ahead of those of peers, without a night."""
     values = kept_values(case.dataset, "hybrid")
     if values is not None:
         print(json.dumps({"dataset": case.dataset, "beside_peers": beside_peers(case.dataset, values)}))
@@ -299,12 +300,12 @@ def run(case: Run) -> None:
         "ahead_of": {
             name: ahead_of(found["hybrid"][first], each[first]) for name, each in found.items() if name != "hybrid"
         },
-        "beside_peers": beside_peers(case.dataset, found["hybrid"]),
     }
     if "ranker" in metrics:
         ranked = metrics["ranker"][first] - metrics["hybrid"][first]
         line["ranker"] = facts["ranker"] | {"test_gain": round(float(ranked.mean()), 4), "t": t_of(ranked)}
     keep(case, "hybrid beside the best", {}, **line)
+    print_kept(case)
 
 
 def keep(case: Run, model: str, metrics: dict[str, float], **more: Any) -> None:

@@ -1,11 +1,12 @@
 """How well models of other libraries and the project's own rank: one run, one split, one budget of tuning.
 
-The data sets and their protocols are those of `benchmarks.splits`. Every contender has as many trials, from its
-defaults on, in a space of its own (`CONTENDERS` of each module of `benchmarks.peers`), judged by the data set's first
-metric on one slice of the training pairs: a tenth, or in `ml-1m/ncf` a pair of each user; epochs are stopped early on
-it or are in the space. Then it is fitted to all training pairs with the best settings and measured once on the test
-pairs. Folds 1 to 4 of `quest_movielens_1m` have the settings of fold 0, whose training pairs are partly their test
-pairs: of all contenders alike. Lists of all contenders are made and measured by `benchmarks.ranking`.
+The data sets and their protocols are those of `benchmarks.splits`. Every contender has as many trials, twenty or on
+Gowalla ten, from its defaults on, in a space of its own (`CONTENDERS` of each module of `benchmarks.peers`), judged by
+the data set's first metric on one slice of the training pairs: a tenth, or in `ml-1m/ncf` a pair of each user; epochs
+are stopped early on it, are in the space, or are as many as ALS needs. Then it is fitted to all training pairs with the
+best settings and measured once on the test pairs. Folds 1 to 4 of `quest_movielens_1m` have the settings of fold 0, of
+whose training pairs four fifths of their test pairs are: of all contenders alike. Lists of all contenders are made and
+measured by `benchmarks.ranking`.
 
 A JSON line is kept for each cell: `train_s` is the last fit, `tune_s` all trials with their measuring. Contenders run
 one after the other, on as many threads as they take by themselves: implicit and BLAS on all processors (one thread of
@@ -85,6 +86,7 @@ def measure_on(contender: Contender, split: Split, tuned: Tuned) -> None:
         "train_s": round(fitted.train_s, 3),
         "tune_s": tuned.tune_s,
         "trials": tuned.trials,
+        "failed_trials": tuned.failed,
         "tuned_on": split.settings_from,
         "validation": tuned.validation,
         "settings": dict(tuned.settings),
@@ -98,16 +100,20 @@ def chosen(cases: Sequence[Named], name: str) -> list[Named]:
     return [case for case in cases if case.name == name] or [case for case in cases if name in case.name]
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=["small", "full"], default="small", help="full: all data sets")
     parser.add_argument("--dataset", default="", help="run the one of this name, or else those whose name contains it")
     parser.add_argument("--model", default="", help="the same of models")
-    parser.add_argument("--trials", type=int, default=8, help="settings to try of each model")
+    parser.add_argument(
+        "--trials", type=int, help="settings to try of each model; the report takes no fewer than usual"
+    )
     options = parser.parse_args()
     splits = chosen(SMALL if options.size == "small" else FULL, options.dataset)
     models = chosen(list(contenders()), options.model)
-    by_name = {split.name: split for split in FULL}
+    if not splits or not models:
+        parser.error(f"nothing is named {options.dataset if not splits else options.model}")
+    by_name, failures = {split.name: split for split in FULL}, 0
     for source, group in groupby(splits, key=lambda split: split.settings_from):
         together = list(group)
         for contender in models if is_there(together[0].folder) else ():
@@ -115,10 +121,12 @@ def main() -> None:
                 print(f"{source}: without {contender.name}: {reason}", file=sys.stderr)
                 continue
             try:
-                run(contender, together, by_name[source], options.trials)
+                run(contender, together, by_name[source], options.trials or by_name[source].trials)
             except Exception as error:
+                failures += 1
                 print(f"{source}: {contender.name} failed: {error!r}", file=sys.stderr)
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -19,10 +19,9 @@ from numpy.typing import NDArray
 
 from benchmarks.datasets import gowalla, is_there, ncf_candidates, ncf_train
 from benchmarks.harness import save
-from benchmarks.ranking import best_places, means
+from benchmarks.ranking import among_given, lists_of, means, means_of
 from recsys_spark.kernels.csr import IndexLists
 from recsys_spark.kernels.scoring import score_top_k
-from recsys_spark.kernels.topk import TopK
 from recsys_spark.model_sections import ModelSettings
 from recsys_spark.models.embeddings import Embeddings
 from recsys_spark.models.interactions import TrainingPairs
@@ -52,18 +51,14 @@ def of_gowalla(embeddings: Embeddings, train: TrainingPairs) -> dict[str, float]
 
 def of_ncf(embeddings: Embeddings, train: TrainingPairs) -> dict[str, float]:
     """Hit rate and NDCG at 10 of the user's last item."""
-    return rank_given(embeddings, ncf_candidates())
+    return rank_given(embeddings, train, ncf_candidates())
 
 
-def rank_given(embeddings: Embeddings, given: NDArray[np.int64]) -> dict[str, float]:
+def rank_given(embeddings: Embeddings, train: TrainingPairs, given: NDArray[np.int64]) -> dict[str, float]:
     """Hit rate and NDCG at 10 of the first of the items given to each user, (users, given)."""
     users, items = embeddings.scoring_vectors()
-    scores = np.einsum("ud,ucd->uc", users, items[given]).astype(np.float64)
-    # By place among those given, because the files have some items twice.
-    places = best_places(scores, 10)
-    first_place = IndexLists(np.arange(len(given) + 1), np.zeros(len(given), np.int64))
-    best = TopK(places, np.take_along_axis(scores, places, 1))
-    return means(best, first_place, 10, ("hit_rate", "ndcg"))
+    lists = lists_of(lambda some: users[some] @ items.T, len(given))
+    return means_of(among_given(lambda: given, ("hit_rate@10", "ndcg@10"))(lists, train))
 
 
 # The best of a grid (benchmarks/tune_ncf.py) on pairs of the training split.

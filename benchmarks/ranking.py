@@ -79,7 +79,7 @@ def longest(metrics: Sequence[str]) -> int:
 
 
 def over_all(test: Callable[[], TrainingPairs], metrics: Sequence[str]) -> Measure:
-    """Ranked over all items that a user has not seen; for users with something to find."""
+    """Ranked over all items that a user has not seen and whose score is not -inf; for users with something to find."""
 
     def measure(lists: Lists, train: TrainingPairs) -> Values:
         wanted, seen = test(), IndexLists(train.indptr(), train.item_idx)
@@ -89,7 +89,9 @@ def over_all(test: Callable[[], TrainingPairs], metrics: Sequence[str]) -> Measu
             own = seen.slice_rows(users.start, users.stop)
             scores[np.repeat(np.arange(own.n_rows), np.diff(own.indptr)), own.indices] = -np.inf
             some = np.flatnonzero(is_measured[users])
-            best[users.start + some] = best_places(scores[some], best.shape[1])
+            places = best_places(scores[some], best.shape[1])
+            is_listed = np.take_along_axis(scores[some], places, 1) > -np.inf
+            best[users.start + some] = np.where(is_listed, places, -1)
         return values_of(best, IndexLists(wanted.indptr(), wanted.item_idx), metrics)
 
     return measure

@@ -6,6 +6,10 @@ Collaborative Filtering", WWW 2017. `gowalla`: He et al., "LightGCN", SIGIR 2020
 ten articles of a user known, Wang et al., "Collaborative Deep Learning", KDD 2015. `ml-latest-small/late` and
 `ml-100k/late`: the last fifth of each user's ratings by time. All but `ml-1m/ncf` rank all items but those that a user
 has in training.
+
+Settings are tuned on a tenth of the training pairs: drawn at random, or of `late` splits each user's newest. The folds
+of `quest_movielens_1m` are five random shares, not parts: four fifths of the test pairs of a fold are training pairs of
+the first, on which settings are tuned.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +43,8 @@ class Split:
     """A data set: the pairs to learn from, what is measured on test pairs, and what settings are tuned on.
 
     The first of the metrics decides between settings. `tuned_on` names another split whose settings count here, too:
-    those of five folds are tuned on the training pairs of the first.
+    those of five folds are tuned on the training pairs of the first. `trials`: how many settings are tried of each
+    model. `path`: where in the folder of data sets it is, when the first part of its name does not say it.
     """
 
     name: str
@@ -46,11 +52,13 @@ class Split:
     test_task: Callable[[], Task]
     tuning_task: Callable[[], Task]
     tuned_on: str | None = None
+    trials: int = 20
+    path: str | None = None
 
     @property
     def folder(self) -> str:
         """Of the data."""
-        return self.name.partition("/")[0]
+        return self.path or self.name.partition("/")[0]
 
     @property
     def settings_from(self) -> str:
@@ -58,19 +66,37 @@ class Split:
         return self.tuned_on or self.name
 
 
+Parts = Callable[[str], TrainingPairs]
+"""`train` and `test`; of splits by time `early` and `newest`, too, which are parts of `train`."""
+
+
+def a_tenth(pairs: Parts) -> tuple[TrainingPairs, TrainingPairs]:
+    """The training pairs without a tenth, and the tenth."""
+    return without_a_tenth(pairs("train"))
+
+
+def the_newest(pairs: Parts) -> tuple[TrainingPairs, TrainingPairs]:
+    """The training pairs without the last tenth of each user's, and these: later, as test pairs are."""
+    return pairs("early"), pairs("newest")
+
+
 def ranked_over_all(
-    name: str, metrics: tuple[str, ...], pairs: Callable[[str], TrainingPairs], tuned_on: str | None = None
+    name: str,
+    metrics: tuple[str, ...],
+    pairs: Parts,
+    held_out: Callable[[Parts], tuple[TrainingPairs, TrainingPairs]] = a_tenth,
+    **more: Any,
 ) -> Split:
-    """A split whose lists are of all items; settings are tuned on a tenth of its training pairs."""
+    """A split whose lists are of all items; settings are tuned on a part of its training pairs that is held out."""
 
     def test_task() -> Task:
         return Task(pairs("train"), over_all(partial(pairs, "test"), metrics))
 
     def tuning_task() -> Task:
-        train, held_out = without_a_tenth(pairs("train"))
-        return Task(train, over_all(lambda: held_out, metrics), held_out)
+        train, wanted = held_out(pairs)
+        return Task(train, over_all(lambda: wanted, metrics), wanted)
 
-    return Split(name, metrics, test_task, tuning_task, tuned_on)
+    return Split(name, metrics, test_task, tuning_task, **more)
 
 
 def ranked_among_given(name: str, metrics: tuple[str, ...]) -> Split:
@@ -83,7 +109,7 @@ def ranked_among_given(name: str, metrics: tuple[str, ...]) -> Split:
         train, given = without_one(ncf_train())
         return Task(train, among_given(lambda: given, metrics), first_given(train, given))
 
-    return Split(name, metrics, test_task, tuning_task)
+    return Split(name, metrics, test_task, tuning_task, path=name)
 
 
 def first_given(train: TrainingPairs, given: NDArray[np.int64]) -> TrainingPairs:
@@ -96,15 +122,18 @@ AT_10 = ("ndcg@10", "recall@10")
 OF_ARTICLES = ("recall@50", "recall@100", "recall@300")
 FIRST_FOLD = "quest_movielens_1m/0"
 SMALL = [
-    ranked_over_all("ml-100k/late", AT_10, ml_100k_late),
-    ranked_over_all("ml-latest-small/late", AT_10, ml_latest_late),
+    ranked_over_all("ml-100k/late", AT_10, ml_100k_late, the_newest),
+    ranked_over_all("ml-latest-small/late", AT_10, ml_latest_late, the_newest),
     ranked_over_all(FIRST_FOLD, AT_10, partial(quest, 0)),
 ]
 FULL = [
     *SMALL,
-    *(ranked_over_all(f"quest_movielens_1m/{fold}", AT_10, partial(quest, fold), FIRST_FOLD) for fold in range(1, 5)),
+    *(
+        ranked_over_all(f"quest_movielens_1m/{fold}", AT_10, partial(quest, fold), tuned_on=FIRST_FOLD)
+        for fold in range(1, 5)
+    ),
     ranked_among_given("ml-1m/ncf", ("hit_rate@10", "ndcg@10")),
     ranked_over_all("citeulike-t/P1", OF_ARTICLES, partial(citeulike, least=1)),
     ranked_over_all("citeulike-t/P10", OF_ARTICLES, partial(citeulike, least=10)),
-    ranked_over_all("gowalla", ("recall@20", "ndcg@20"), gowalla),
+    ranked_over_all("gowalla", ("recall@20", "ndcg@20"), gowalla, trials=10),
 ]

@@ -42,7 +42,7 @@ def main() -> None:
     for values in itertools.product(*GRID.values()):
         settings = dict(zip(GRID, values, strict=True))
         fit = fit_embeddings(train, ModelSettings.model_validate(settings), SEED, epochs=EPOCHS)
-        lines.append({**settings, **rank_given(fit.embeddings, given)})
+        lines.append({**settings, **rank_given(fit.embeddings, train, given)})
         print(json.dumps(lines[-1]), flush=True)
     print(json.dumps({"best": max(lines, key=lambda line: line["ndcg@10"])}))
 

@@ -46,10 +46,15 @@ def path_of(dataset: str, model: str) -> Path:
 
 
 def beside_peers(dataset: str, values: Values) -> dict[str, Any]:
-    """How far the values of users are ahead of those of each peer measured here, by metric, the best of them first."""
+    """How far the values of users are ahead of those of each peer measured here, by metric, the best of them first.
+
+    Values that an earlier form of the data set has left, of another number of users, are not looked at.
+    """
     peers = kept_models(dataset, "peer:")
     return {
-        metric: beside(each, {name: kept[metric] for name, kept in peers.items() if metric in kept})
+        metric: beside(
+            each, {name: kept[metric] for name, kept in peers.items() if np.shape(kept.get(metric)) == each.shape}
+        )
         for metric, each in values.items()
     }
 

