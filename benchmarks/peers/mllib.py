@@ -1,7 +1,8 @@
 """Spark MLlib's ALS for implicit feedback (Hu, Koren and Volinsky, ICDM 2008), on a local session of two cores.
 
 Its own `recommendForAllUsers` takes minutes, so scores are products of its factors, which is what it ranks by, too. A
-seen pair weighs 1 + `alpha`. Fifteen passes, as implicit's ALS has; its default is ten.
+seen pair weighs 1 + `alpha`. Fifteen passes, as implicit's ALS has; its default is ten. Ranks above 128 take minutes a
+trial.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ CONTENDERS = [
         als,
         {"rank": 10, "regParam": 0.1, "alpha": 1.0},
         {
-            "rank": IntDistribution(10, 200, log=True),
+            "rank": IntDistribution(10, 128, log=True),
             "regParam": FloatDistribution(0.001, 3.0, log=True),
             "alpha": FloatDistribution(0.3, 60.0, log=True),
         },
