@@ -135,5 +135,5 @@ FULL = [
     ranked_among_given("ml-1m/ncf", ("hit_rate@10", "ndcg@10")),
     ranked_over_all("citeulike-t/P1", OF_ARTICLES, partial(citeulike, least=1)),
     ranked_over_all("citeulike-t/P10", OF_ARTICLES, partial(citeulike, least=10)),
-    ranked_over_all("gowalla", ("recall@20", "ndcg@20"), gowalla, trials=10),
+    ranked_over_all("gowalla", ("recall@20", "ndcg@20"), gowalla, trials=8),
 ]
