@@ -1,12 +1,12 @@
 """How well models of other libraries and the project's own rank: one run, one split, one budget of tuning.
 
 The data sets and their protocols are those of `benchmarks.splits`. Every contender has as many trials, twenty or on
-Gowalla eight, from its defaults on, in a space of its own (`CONTENDERS` of each module of `benchmarks.peers`), judged by
-the data set's first metric on one slice of the training pairs: a tenth, or in `ml-1m/ncf` a pair of each user; epochs
-are stopped early on it, are in the space, or are as many as ALS needs. Then it is fitted to all training pairs with the
-best settings and measured once on the test pairs. Folds 1 to 4 of `quest_movielens_1m` have the settings of fold 0, of
-whose training pairs four fifths of their test pairs are: of all contenders alike. Lists of all contenders are made and
-measured by `benchmarks.ranking`.
+Gowalla eight, from its defaults on, in a space of its own (`CONTENDERS` of each module of `benchmarks.peers`), judged
+by the data set's first metric on one slice of the training pairs: a tenth, or in `ml-1m/ncf` a pair of each user;
+epochs are stopped early on it, are in the space, or are as many as ALS needs. Then it is fitted to all training pairs
+with the best settings and measured once on the test pairs. Folds 1 to 4 of `quest_movielens_1m` have the settings of
+fold 0, of whose training pairs four fifths of their test pairs are: of all contenders alike. Lists of all contenders
+are made and measured by `benchmarks.ranking`.
 
 A JSON line is kept for each cell: `train_s` is the last fit, `tune_s` all trials with their measuring. Contenders run
 one after the other, on as many threads as they take by themselves: implicit and BLAS on all processors (one thread of
@@ -35,7 +35,6 @@ from benchmarks.user_values import keep_values
 
 MODULES = ("plain", "implicit_models", "mllib", "project", "recbole_models")
 FOR_RECBOLE = {"small": ("ml-100k/late",), "full": ("ml-100k/late", "ml-latest-small/late")}
-BY_ITEMS = "more items than users: items by items take an hour; the same model, peer:ease, is solved by users"
 LARGE = "40,981 items: weights of items by items, and what is needed to get them, do not fit in 16 GB beside the trials"
 ONE_ITEM = "users have one article each, so nothing tells which articles are had together"
 
@@ -59,9 +58,7 @@ def reason_against(model: str, dataset: str, size: str) -> str | None:
         return f"RecBole trains for long: {', '.join(FOR_RECBOLE[size])} only"
     if dataset == "citeulike-t/P1" and model != "peer:popularity":
         return ONE_ITEM
-    if model == "ease" and dataset in ("citeulike-t/P10", "gowalla"):
-        return BY_ITEMS
-    if model == "graph_filter" and dataset == "gowalla":
+    if model in ("ease", "graph_filter") and dataset == "gowalla":
         return LARGE
     return None
 

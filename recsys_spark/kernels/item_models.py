@@ -19,20 +19,47 @@ def ease_weights(rows: CsrRows, l2: float) -> Floats:
     """The weights B (n, n) that minimise |X - X B|^2 + l2 |B|^2 with a diagonal of 0, X being the rows' pattern.
 
     B = I - P / diag(P), P = (X^T X + l2 I)^-1. Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019.
-    Bytes: 12 x n^2. Raises ValueError for an l2 that is not above 0, or columns that are out of range or not ascending.
+    Time grows with n^3; where rows are at most half as many as columns, with rows^3 and pairs x n. Bytes: 12 x n^2.
+    Raises ValueError for an l2 that is not above 0, or columns that are out of range or not ascending.
     """
     if not l2 > 0:
         raise ValueError(f"l2 must be above 0, got {l2}")
     if rows.n_columns == 0:  # which LAPACK takes for a mistake
         return np.zeros((0, 0), np.float32)
-    gram = _gram(_pattern(rows), np.float64)
+    pattern = _pattern(rows)
+    if 2 * rows.n_rows <= rows.n_columns:
+        return _ease_weights_by_rows(pattern, l2)
+    return _weights_without_own(_regularised_inverse(pattern, l2))
+
+
+def _regularised_inverse(matrix: sparse.csr_array, l2: float) -> NDArray[np.float64]:
+    """(M^T M + l2 I)^-1, (n, n), of which what is below the diagonal is not to be looked at."""
+    gram = _gram(matrix, np.float64)
     gram[np.diag_indices_from(gram)] += l2
     # Transposed it is in the order of LAPACK, which then needs no copy.
     factor, info = linalg.lapack.dpotrf(gram.T, lower=True, overwrite_a=True)
     inverse, failed = linalg.lapack.dpotri(factor, lower=True, overwrite_c=True)
     if info or failed:
-        raise ValueError(f"the Gram matrix of {rows.n_columns} items could not be inverted: raise l2 above {l2}")
-    return _weights_without_own(inverse.T)
+        raise ValueError(f"a Gram matrix of {len(gram)} rows could not be inverted: raise l2 above {l2}")
+    transposed: NDArray[np.float64] = inverse.T
+    return transposed
+
+
+def _ease_weights_by_rows(pattern: sparse.csr_array, l2: float) -> Floats:
+    """The same weights: by Woodbury's identity l2 P = I - M, M = X^T A X with A = (X X^T + l2 I)^-1 of rows by rows."""
+    n_rows, n = pattern.shape
+    if n_rows == 0:
+        return np.zeros((n, n), np.float32)
+    transposed = sparse.csr_array(pattern.astype(np.float64).T)
+    inverse = _regularised_inverse(transposed, l2)
+    inverse = np.triu(inverse) + np.triu(inverse, 1).T
+    products = np.ascontiguousarray((transposed @ inverse).T)  # A X, as A is symmetric
+    own = np.asarray(pattern.multiply(products).sum(axis=0)).ravel()
+    weights, scales = np.empty((n, n), np.float32), 1 / (1 - own)
+    for start in range(0, n, _STRIP):
+        weights[start : start + _STRIP] = (transposed[start : start + _STRIP] @ products) * scales
+    np.fill_diagonal(weights, 0.0)
+    return weights
 
 
 def _weights_without_own(inverse: NDArray[np.float64]) -> Floats:

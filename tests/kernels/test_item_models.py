@@ -16,12 +16,18 @@ def pattern_of(rows: CsrRows) -> np.ndarray:
 
 
 @given(
-    seed=st.integers(0, 99), n_items=st.integers(1, 12), l2=st.sampled_from([0.5, 3.0, 100.0]), strip=st.integers(1, 13)
+    seed=st.integers(0, 99),
+    n_users=st.integers(0, 12),
+    n_items=st.integers(1, 12),
+    l2=st.sampled_from([0.5, 3.0, 100.0]),
+    strip=st.integers(1, 13),
 )
-@settings(max_examples=40, deadline=None)
-def test_weights_minimise_the_loss_column_by_column(seed: int, n_items: int, l2: float, strip: int) -> None:
-    """Each column is a ridge regression on the other items, solved here by itself."""
-    rows = random_rows(seed, 9, n_items, 0.4, "ones")
+@settings(max_examples=80, deadline=None)
+def test_weights_minimise_the_loss_column_by_column(
+    seed: int, n_users: int, n_items: int, l2: float, strip: int
+) -> None:
+    """Each column is a ridge regression on the other items, solved here by itself; with few users and with many."""
+    rows = random_rows(seed, n_users, n_items, 0.4, "ones")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(item_models, "_STRIP", strip)
         weights = ease_weights(rows, l2)
