@@ -52,7 +52,7 @@ class Split:
     test_task: Callable[[], Task]
     tuning_task: Callable[[], Task]
     tuned_on: str | None = None
-    trials: int = 20
+    trials: int = 30
     path: str | None = None
 
     @property
@@ -109,7 +109,7 @@ def ranked_among_given(name: str, metrics: tuple[str, ...]) -> Split:
         train, given = without_one(ncf_train())
         return Task(train, among_given(lambda: given, metrics), first_given(train, given))
 
-    return Split(name, metrics, test_task, tuning_task, path=name)
+    return Split(name, metrics, test_task, tuning_task, trials=20, path=name)
 
 
 def first_given(train: TrainingPairs, given: NDArray[np.int64]) -> TrainingPairs:
@@ -135,5 +135,5 @@ FULL = [
     ranked_among_given("ml-1m/ncf", ("hit_rate@10", "ndcg@10")),
     ranked_over_all("citeulike-t/P1", OF_ARTICLES, partial(citeulike, least=1)),
     ranked_over_all("citeulike-t/P10", OF_ARTICLES, partial(citeulike, least=10)),
-    ranked_over_all("gowalla", ("recall@20", "ndcg@20"), gowalla, trials=8),
+    ranked_over_all("gowalla", ("recall@20", "ndcg@20"), gowalla, trials=12),
 ]

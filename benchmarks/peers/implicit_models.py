@@ -64,8 +64,8 @@ CONTENDERS = [
         {"factors": 100, "regularization": 0.01, "alpha": 1.0},
         {
             "factors": IntDistribution(16, 512, log=True),
-            "regularization": FloatDistribution(0.003, 300.0, log=True),
-            "alpha": FloatDistribution(1.0, 60.0, log=True),
+            "regularization": FloatDistribution(0.01, 300.0, log=True),
+            "alpha": FloatDistribution(0.5, 40.0, log=True),
         },
     ),
     Contender(

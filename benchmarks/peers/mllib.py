@@ -75,7 +75,7 @@ CONTENDERS = [
         {
             "rank": IntDistribution(10, 128, log=True),
             "regParam": FloatDistribution(0.001, 3.0, log=True),
-            "alpha": FloatDistribution(0.3, 60.0, log=True),
+            "alpha": FloatDistribution(0.5, 40.0, log=True),
         },
     )
 ]

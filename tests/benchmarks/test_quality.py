@@ -134,7 +134,7 @@ def test_over_overlapping_folds_the_test_is_corrected(gain: float, said: str) ->
     gains = gain + np.array([-0.002, -0.001, 0.0, 0.001, 0.002])
     rows = []
     for fold, more in enumerate(gains):
-        head = f'{{"dataset": "quest_movielens_1m/{fold}", "settings": {{}}, "trials": 20, "metrics": {{"ndcg@10": '
+        head = f'{{"dataset": "quest_movielens_1m/{fold}", "settings": {{}}, "trials": 30, "metrics": {{"ndcg@10": '
         rows += [f'{head}0.3}}, "model": "peer:ease"}}', f'{head}{0.3 + more}}}, "model": "hybrid"}}']
     text = ahead_over_folds(last_lines("\n".join(rows)), "ndcg@10")
     t = gain / np.sqrt(gains.var(ddof=1) * (1 / 5 + 1 / 4))
