@@ -138,8 +138,8 @@ def articles() -> Task:
 
 IMPLICIT = {"feedback": {"kind": "implicit"}, "evaluate": {"split": "random"}}
 NEAREST = {"k": 117, "weighting": "l2"}
-# With what peer_quality finds for each model alone, 208 dimensions and a penalty of 600, the night's own validation says
-# .1465 on the first fold in place of .1476.
+# With what peer_quality finds for each model alone, 208 dimensions and a penalty of 600, the night's own validation
+# says .1465 on the first fold in place of .1476.
 QUEST = IMPLICIT | {
     "neighbors": NEAREST,
     "ease": {"l2": 240.0},
