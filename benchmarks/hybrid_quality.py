@@ -138,8 +138,8 @@ def articles() -> Task:
 
 IMPLICIT = {"feedback": {"kind": "implicit"}, "evaluate": {"split": "random"}}
 NEAREST = {"k": 117, "weighting": "l2"}
-# With what peer_quality finds for each model alone, 208 dimensions and a penalty of 600, the night's own validation
-# says .1465 on the first fold in place of .1476.
+# From reports of others on the first fold. With what peer_quality finds for each model alone, 208 dimensions and a
+# penalty of 600, the validation of the same night says .1465 there in place of .1453, and the test .3488 for .3494.
 QUEST = IMPLICIT | {
     "neighbors": NEAREST,
     "ease": {"l2": 240.0},
