@@ -200,7 +200,16 @@ def test_what_holds_too_much_of_the_driver_says_what_makes_it_hold_less() -> Non
     }
 
 
-def test_what_a_block_takes_by_its_items_is_no_cost_of_distances(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("of_a_user", "expected"),
+    [
+        (1e-6, 1e-6 / 2048),
+        (-1e-6, (5.0 - 8192e-6) / (2048 * 8192)),
+    ],  # of 2,048 users to one more; or, for noise, to all
+)
+def test_what_a_block_takes_by_its_items_is_no_cost_of_distances(
+    of_a_user: float, expected: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     users_of_blocks = [0]
 
     def nearest(queries: Any, ids: Any, candidates: Any, first: int, k: int) -> None:
@@ -208,12 +217,12 @@ def test_what_a_block_takes_by_its_items_is_no_cost_of_distances(monkeypatch: py
 
     def seconds(work: Callable[[], object]) -> float:
         work()
-        return 5.0 + 1e-6 * users_of_blocks[-1]
+        return 5.0 + of_a_user * users_of_blocks[-1]
 
     monkeypatch.setattr(planning, "nearest_rows", nearest)
     monkeypatch.setattr(planning, "_seconds", seconds)
     speeds = measure_speeds(settings(), Workload(100_000, 50, 200_000))
-    assert speeds.distance_s == pytest.approx(1e-6 / 2048)  # of 2,048 users to one more
+    assert speeds.distance_s == pytest.approx(expected)
 
 
 def test_speeds_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
