@@ -65,7 +65,7 @@ def tune(contender: Contender, task: Task, metric: str, trials: int) -> Tuned:
 
 
 def at_an_end(trial: FrozenTrial) -> list[str]:
-    """The settings of a trial that lie at an end of their range, those of whole numbers and of choices aside."""
+    """The settings of a trial that lie at an end of their range; choices and short ranges of numbers have none."""
     found = []
     for name, space in trial.distributions.items():
         if isinstance(space, FloatDistribution) or (isinstance(space, IntDistribution) and space.log):
