@@ -34,7 +34,7 @@ from benchmarks.splits import FULL, SMALL, Split
 from benchmarks.user_values import keep_values
 
 MODULES = ("plain", "implicit_models", "mllib", "project", "recbole_models")
-FOR_RECBOLE = {"small": ("ml-100k/late",), "full": ("ml-100k/late", "ml-latest-small/late")}
+FOR_RECBOLE = "ml-100k/late"
 LARGE = "40,981 items: weights of items by items, and what is needed to get them, do not fit in 16 GB beside the trials"
 ONE_ITEM = "users have one article each, so nothing tells which articles are had together"
 
@@ -52,10 +52,10 @@ def contenders() -> Iterator[Contender]:
             yield from module.CONTENDERS
 
 
-def reason_against(model: str, dataset: str, size: str) -> str | None:
+def reason_against(model: str, dataset: str) -> str | None:
     """Why a model is left out of a data set."""
-    if model.startswith("peer:recbole") and dataset not in FOR_RECBOLE[size]:
-        return f"RecBole trains for long: {', '.join(FOR_RECBOLE[size])} only"
+    if model.startswith("peer:recbole") and dataset != FOR_RECBOLE:
+        return f"RecBole trains for long: {FOR_RECBOLE} only"
     if dataset == "citeulike-t/P1" and model != "peer:popularity":
         return ONE_ITEM
     if model in ("ease", "graph_filter") and dataset == "gowalla":
@@ -114,7 +114,7 @@ def main() -> int:
     for source, group in groupby(splits, key=lambda split: split.settings_from):
         together = list(group)
         for contender in models if is_there(together[0].folder) else ():
-            if reason := reason_against(contender.name, source, options.size):
+            if reason := reason_against(contender.name, source):
                 print(f"{source}: without {contender.name}: {reason}", file=sys.stderr)
                 continue
             try:
