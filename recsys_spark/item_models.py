@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from recsys_spark.audit import Facts
 from recsys_spark.blockwise.files import save_arrays
@@ -16,6 +15,7 @@ from recsys_spark.kernels.csr import CsrRows, IndexLists, rows_of_ones
 from recsys_spark.kernels.fold_in import places_of, rows_among
 from recsys_spark.kernels.item_models import ease_weights, graph_filter_weights
 from recsys_spark.kernels.layout import Floats
+from recsys_spark.kernels.threads import one_thread
 from recsys_spark.learning import SEEN, FitName, read_pairs
 
 if TYPE_CHECKING:
@@ -62,6 +62,5 @@ def _weights(rows: CsrRows, settings: Settings, model: ItemModelName) -> Floats:
     if model == "ease":
         return ease_weights(rows, settings.ease.l2)
     chosen = settings.graph_filter
-    # One thread, or the last bits depend on how many there are.
-    with threadpool_limits(1):
+    with one_thread():
         return graph_filter_weights(rows, chosen.dims, chosen.low_pass, settings.seed)

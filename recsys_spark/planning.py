@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from recsys_spark.blockwise.blocks import nothing
 from recsys_spark.blockwise.neighbors import neighbor_count
@@ -38,6 +37,7 @@ from recsys_spark.kernels.csr import CsrRows
 from recsys_spark.kernels.distances import nearest_rows
 from recsys_spark.kernels.layout import EXTRA_COLUMNS
 from recsys_spark.kernels.scoring import score_top_k
+from recsys_spark.kernels.threads import one_thread
 from recsys_spark.storage.filesystem import names_local_folder
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def _ways_to_train_in_less(settings: Settings) -> str:
 def measure_speeds(settings: Settings, workload: Workload) -> Speeds:
     """Time both kernels for some seconds on one core, on synthetic vectors and rows of this workload's density."""
     random = np.random.default_rng(0)
-    with threadpool_limits(1):
+    with one_thread():
         return Speeds(_score_seconds(settings, workload, random), _distance_seconds(settings, workload, random))
 
 

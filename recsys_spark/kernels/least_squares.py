@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from recsys_spark.kernels.csr import CsrRows, require_valid_columns
 from recsys_spark.kernels.jit import compiled, kernel_input
 from recsys_spark.kernels.simd import dot
+from recsys_spark.kernels.threads import one_thread
 
 DUAL_SHARE = 0.75  # rows with fewer entries than this share of the dimensions are solved among their entries
 STEPS = 3  # of conjugate gradient
@@ -64,7 +64,7 @@ def fixed_side(vectors: Floats) -> FixedSide:
     Raises:
         ValueError: a vector that is not finite.
     """
-    with threadpool_limits(1):  # or the last bits depend on how many there are
+    with one_thread():
         gram = np.zeros((vectors.shape[1], vectors.shape[1]))
         for start in range(0, len(vectors), ROWS_AT_ONCE):
             part = vectors[start : start + ROWS_AT_ONCE].astype(np.float64)
@@ -121,7 +121,7 @@ def solve_rows(
     def solve(first: int) -> None:
         _solve(*arrays, roots, vectors, diagonal, axes, lowest, origins, first, first + ROWS_OF_A_TASK, solved, shares)
 
-    with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
+    with one_thread(), ThreadPoolExecutor(threads) as pool:
         list(pool.map(solve, range(0, rows.n_rows, ROWS_OF_A_TASK)))
     return solved, shares
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from threadpoolctl import threadpool_limits
 
 from recsys_spark.kernels.layout import Floats
+from recsys_spark.kernels.threads import one_thread
 from recsys_spark.models.backend import keras
 from recsys_spark.models.closed_form import StepNumbers
 from recsys_spark.models.content import ItemContent
@@ -111,8 +111,7 @@ class FeatureMapping(keras.Model):  # type: ignore[misc]
 
     def train_step(self, batch: Any) -> dict[str, Any]:
         """Go to the least error in the direction of each column."""
-        # One thread, or the last bits depend on how many there are.
-        with threadpool_limits(1):
+        with one_thread():
             curved = self._features.transposed_times(self._features.times(self._direction))
             curved += self._penalty * self._direction
         step = _ratio(self._size, _dots(self._direction, curved))
@@ -129,7 +128,7 @@ class FeatureMapping(keras.Model):  # type: ignore[misc]
 
     def vectors(self, features: _Features) -> Floats:
         """What the layer makes of other items, (items, w)."""
-        with threadpool_limits(1):
+        with one_thread():
             return features.times(keras.ops.convert_to_numpy(self.layer.kernel))
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from threadpoolctl import threadpool_limits
 
 from recsys_spark.errors import RecsysError
+from recsys_spark.kernels.threads import one_thread
 from recsys_spark.models.closed_form import ClosedFormModel
 from recsys_spark.models.interactions import TrainingPairs, parts_of
 
@@ -51,8 +51,7 @@ class SpectralModel(ClosedFormModel):
 
     def train_step(self, batch: Any) -> dict[str, Any]:
         """Turn the basis once towards the leading vectors; the loss is the share of |N|^2 that it misses."""
-        # One thread, or the last bits depend on how many there are.
-        with threadpool_limits(1):
+        with one_thread():
             basis, _ = np.linalg.qr(self.items.vectors() / self._item_scale)
             basis, _ = np.linalg.qr(self._normalised.T @ (self._normalised @ basis))
             users = self._normalised @ basis
