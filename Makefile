@@ -22,8 +22,12 @@ run: check $(VENV)/.run data ## Run the whole night on MovieLens-100K in local m
 	@$(BIN)/recsys-spark run --settings conf/demo.toml $(if $(RUN_DATE),--run-date $(RUN_DATE))
 
 .PHONY: test
-test: check $(VENV)/.dev ## Run all tests
-	@$(BIN)/python -m pytest -n 2 --dist loadscope
+test: check $(VENV)/.dev ## Run the tests, but for slow ones
+	@$(BIN)/python -m pytest -n 2 --dist loadscope -m "not slow"
+
+.PHONY: slow-test
+slow-test: check $(VENV)/.dev ## Run the slow ones: nights with other settings, killed processes, repeated trainings
+	@$(BIN)/python -m pytest -n 2 --dist loadscope -m slow
 
 .PHONY: soak
 soak: check $(VENV)/.dev ## Publish fifty runs to each store while readers poll

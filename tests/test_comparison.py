@@ -76,6 +76,7 @@ def workspace(spark: SparkSession, tmp_path: Path) -> Workspace:
     return workspace
 
 
+@pytest.mark.slow
 def test_the_command_measures_what_a_night_does(workspace: Workspace) -> None:
     """On all 30 users."""
     outcome = workspace.cli("compare", "--models", "ease", "--users", "30", "--run-date", FIRST_DAY, "--json")

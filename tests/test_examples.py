@@ -60,6 +60,7 @@ def test_the_same_is_made_again(tmp_path: Path) -> None:
     assert Path(first).read_bytes() == Path(second).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_night_of_an_example(spark: SparkSession, tmp_path: Path) -> None:
     paths = make("video", tmp_path)
     sets = [part for key, value in paths.items() for part in ("--set", f"{key}={value}")]

@@ -46,6 +46,7 @@ def newest_pairs() -> dict[str, list[str]]:
     return items
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_night_runs_with_what_tuning_has_written(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

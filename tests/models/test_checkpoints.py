@@ -83,7 +83,15 @@ def save_each_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("recsys_spark.models.checkpoints.SHARE_OF_TIME", 1e9)
 
 
-@pytest.mark.parametrize(("case", "epochs"), [*((case, None) for case in CASES), ("ials", 8), ("bpr", 8)])
+@pytest.mark.parametrize(
+    ("case", "epochs"),
+    [
+        ("ials", None),
+        ("bpr", 8),
+        *(pytest.param(case, None, marks=pytest.mark.slow) for case in CASES if case != "ials"),
+        pytest.param("ials", 8, marks=pytest.mark.slow),
+    ],
+)
 def test_an_interrupted_training_gives_the_same_bits(case: str, epochs: int | None, tmp_path: Path) -> None:
     whole = fit(case, None, epochs=epochs)
     for epoch in (3, 5):
@@ -155,6 +163,7 @@ print(digest(fit("bpr", Path(sys.argv[1]), slowly, 9).embeddings))
 """
 
 
+@pytest.mark.slow
 def test_a_killed_training_gives_the_same_bits(tmp_path: Path) -> None:
     folder = tmp_path / "checkpoints"
     process = subprocess.Popen([sys.executable, "-c", CODE, str(folder), "slowly"])

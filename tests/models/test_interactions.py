@@ -118,6 +118,7 @@ def is_mapped(array: NDArray[Any]) -> bool:
     return base is not None
 
 
+@pytest.mark.slow
 def test_a_mapped_training_gives_the_same_bits(tmp_path: Path) -> None:
     pairs, _ = split_checkerboard()
     for loss in ("ials", "spectral", "bpr", "softmax"):

@@ -118,6 +118,7 @@ def digests_of_fits(order: int) -> dict[str, str]:
     return {loss: digest_of_a_fit(order, loss) for loss in get_args(Loss)}
 
 
+@pytest.mark.slow
 def test_another_process_and_another_order_give_the_same_bits_and_no_noise() -> None:
     code = "from tests.models.test_training import digests_of_fits; print(digests_of_fits({}))"
     run = subprocess.run([sys.executable, "-c", code.format(1)], check=True, capture_output=True, text=True)

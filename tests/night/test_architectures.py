@@ -25,6 +25,8 @@ from tests.night.catalogue import (
     write_events,
 )
 
+pytestmark = pytest.mark.slow
+
 TWO_TOWER = {
     "model.architecture": "two_tower",
     "model.loss": "softmax",

@@ -26,6 +26,8 @@ from tests.night.catalogue import (
 )
 from tests.night.conftest import TwoNights
 
+pytestmark = pytest.mark.slow
+
 OLD_DAY = "2024-03-08"
 FEW = [Event("u-few", item_id(item), "5", f"2024-03-0{item} 10:00:00") for item in (1, 3)]
 RARE = [Event(user_id(0), "i-rare", "5", "2024-03-01 10:00:00")]

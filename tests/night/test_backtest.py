@@ -27,6 +27,8 @@ from tests.night.catalogue import (
 )
 from tests.night.conftest import LATER, NEW_EVENTS, UNSEEN_USER, TwoNights
 
+pytestmark = pytest.mark.slow
+
 THIRD_DAY, OLD_DAY = "2024-03-11", "2024-03-08"
 THIRD_EVENTS = [
     Event(UNSEEN_USER, item_id(0), "5", f"{THIRD_DAY} 01:00:00"),

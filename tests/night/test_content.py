@@ -26,6 +26,8 @@ from tests.night.catalogue import (
 )
 from tests.night.oracles import SPLITS, brute_force_metrics, metrics_of_run, splits_as_matrices
 
+pytestmark = pytest.mark.slow
+
 NEW, BARE = "i90", "i91"
 WORDS = (("river", "boat", "water", "fish"), ("engine", "road", "wheel", "fuel"))
 STRANGER = Event("u97", BARE, "5", "2024-03-05 10:00:00")

@@ -23,7 +23,7 @@ from recsys_spark.night import Step
 from tests.night.catalogue import SECOND_DAY, Outcome, Workspace
 from tests.night.conftest import TwoNights
 
-pytestmark = pytest.mark.timeout(1800)  # the first test waits for thirty attempts
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # the first test waits for thirty attempts
 STEPS = [step.name for step in nightly.STEPS]
 COMPARED = (
     "recommendations",

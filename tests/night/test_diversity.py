@@ -28,6 +28,8 @@ from tests.night.conftest import UNSEEN_USER
 from tests.night.oracles import brute_force_metrics, metrics_of_run, splits_as_matrices
 from tests.night.test_content import title
 
+pytestmark = pytest.mark.slow
+
 WEIGHT, POOL, MOST = 0.4, 7, 1
 SETS = {
     "items.attributes": '{title = "label", genres = "genres"}',

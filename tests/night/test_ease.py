@@ -26,6 +26,8 @@ from tests.night.catalogue import (
 from tests.night.conftest import UNSEEN_ITEM, UNSEEN_USER
 from tests.night.oracles import SPLITS, brute_force_metrics, metrics_of_run, splits_as_matrices
 
+pytestmark = pytest.mark.slow
+
 L2 = 2.0
 SETS = {"recommend.model": "ease", "ease.l2": str(L2)}
 

@@ -24,6 +24,8 @@ from tests.night.catalogue import (
 )
 from tests.night.conftest import TwoNights
 
+pytestmark = pytest.mark.slow
+
 ODD_IDS = (
     "quote \" and '",
     "two\nlines",

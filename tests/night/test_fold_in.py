@@ -21,6 +21,8 @@ from tests.night.catalogue import (
     write_events,
 )
 
+pytestmark = pytest.mark.slow
+
 SAMPLED = 18
 SETS = {"model.max_trained_users": str(SAMPLED)}
 BEGINNER = Event("u98", item_id(0), "5", "2024-03-05 10:00:00")

@@ -15,6 +15,8 @@ from recsys_spark.storage.local_filesystem import LocalFileSystem
 from tests.night.catalogue import N_USERS, Event, Workspace, item_id, user_id, write_csv, write_events
 from tests.night.conftest import UNSEEN_USER, TwoNights
 
+pytestmark = pytest.mark.slow
+
 DAY = "2024-03-11"
 USER = user_id(3)
 HASH = hashlib.sha256(USER.encode()).hexdigest()

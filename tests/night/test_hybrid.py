@@ -33,6 +33,8 @@ from tests.night.conftest import UNSEEN_ITEM, UNSEEN_USER
 from tests.night.oracles import brute_force_metrics, metrics_of_run, splits_as_matrices
 from tests.night.test_content import title
 
+pytestmark = pytest.mark.slow
+
 COMPONENTS = [
     "embedding",
     "popularity",

@@ -12,6 +12,8 @@ from recsys_spark import learning
 from recsys_spark.models.checkpoints import EpochLog
 from tests.night.catalogue import FIRST_DAY, Workspace, checkerboard, write_events
 
+pytestmark = pytest.mark.slow
+
 SETS = {"model.epochs": "6", "model.loss": "bpr"}
 
 

@@ -26,6 +26,8 @@ from tests.night.catalogue import (
 )
 from tests.night.oracles import SPLITS, brute_force_metrics, metrics_of_run, splits_as_matrices
 
+pytestmark = pytest.mark.slow
+
 K, TEMPERATURE, SHRINKAGE = 6, 0.3, 1.0
 SETS = {
     "recommend.model": "neighbors",

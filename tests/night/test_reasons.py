@@ -17,6 +17,8 @@ from tests.night.catalogue import FIRST_DAY, N_USERS, TOP_K, Workspace, half_of
 from tests.night.test_content import NEW, STRANGER, title, write_inputs
 from tests.night.test_content import SETS as CONTENT
 
+pytestmark = pytest.mark.slow
+
 SETS = {**CONTENT, "reasons.enabled": "true"}
 Terms = NDArray[np.float64]
 

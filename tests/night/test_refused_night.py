@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.night.catalogue import write_events
 from tests.night.conftest import TwoNights
+
+pytestmark = pytest.mark.slow
 
 DAY = "2024-03-12"
 FAILED = "hours from the newest event to the end of the run date is 60, must be at most 59"

@@ -35,6 +35,8 @@ from tests.night.catalogue import (
 from tests.night.conftest import INCREMENTAL, LATER, REJECTED, TwoNights, write_inputs
 from tests.night.oracles import brute_force_metrics, metrics_of_run, splits_as_matrices
 
+pytestmark = pytest.mark.slow
+
 SHARD_BYTES = 60
 
 

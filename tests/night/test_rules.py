@@ -30,6 +30,8 @@ from tests.night.catalogue import (
     write_csv,
 )
 
+pytestmark = pytest.mark.slow
+
 TYPES = ("view", "purchase", "wish")
 SHOWN_FROM = datetime.datetime.fromisoformat("2024-03-10 00:00:00")
 NOBODY = "u-without-events"

@@ -27,6 +27,8 @@ from tests.night.catalogue import (
 )
 from tests.night.oracles import SPLITS, brute_force_metrics, metrics_of_run, splits_as_matrices
 
+pytestmark = pytest.mark.slow
+
 HALF_LIFE = 3.0
 NEW = {"n-even": "even", "n-odd": "odd", "n-iceland": "iceland", "n-nowhere": "", "n-alone": "moon"}
 """Users without an event. The users of the checkerboard are of the country of their half, but for two."""

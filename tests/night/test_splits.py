@@ -10,6 +10,8 @@ from pyspark.sql import SparkSession
 
 from tests.night.catalogue import FIRST_DAY, Workspace, checkerboard, write_events
 
+pytestmark = pytest.mark.slow
+
 QUICK = {"model.epochs": "3", "neighbors.enabled": "false", "similar.users": "false", "similar.items": "false"}
 
 

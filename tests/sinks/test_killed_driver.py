@@ -20,6 +20,8 @@ from recsys_spark.sinks.stores import open_store
 from tests.sinks.conftest import Publish, lists_of, rounded, settings_of
 from tests.sinks.servers import PostgresServer, RedisServer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     "moments",

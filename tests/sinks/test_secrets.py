@@ -19,6 +19,8 @@ from recsys_spark.storage.manifest import read_manifest
 from tests.sinks.conftest import Publish
 from tests.sinks.servers import HOST, PostgresServer, RedisServer
 
+pytestmark = pytest.mark.slow
+
 EXPORT_ALL = """
 import json, sys, traceback
 from recsys_spark.cli import main
