@@ -102,6 +102,7 @@ def test_a_night_runs_with_what_tuning_has_written(
     assert len(workspace.lists()) == 30
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_samples_hold_no_test_pair_of_a_split_of_all(spark: SparkSession, tmp_path: Path) -> None:
     """A random split goes by positions, and a user has another one in a sample."""

@@ -29,6 +29,7 @@ IMPLICIT: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 def test_two_increments_of_implicit_feedback_equal_the_full_history(prepared: Prepared, tmp_path: Path) -> None:
     """Explicit feedback: `tests/night/test_second_night.py`."""
     columns = {"user": "user", "item": "item", "timestamp": "at", "event_type": "kind"}

@@ -72,6 +72,7 @@ def test_another_backend_is_refused_by_name() -> None:
     assert "KERAS_BACKEND must be 'tensorflow' or 'torch', got 'numpy'" in ran.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["sampled_softmax", "softmax"])
 def test_mixed_precision_learns_as_much(loss: str) -> None:
     train, validation = split_checkerboard()

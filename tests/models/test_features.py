@@ -68,6 +68,7 @@ def test_a_start_scores_as_it_was_given_whatever_the_features(similarity: str) -
     assert rows == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_items_hardly_anybody_took_are_ranked_by_what_they_are_like() -> None:
     """Two new items of each half, taken by one user of the other half only: their feature tells better."""
     train, _ = split_checkerboard()

@@ -144,6 +144,7 @@ class TestKnownAnswer:
         assert (again.item_vectors == fit.item_vectors).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weighting", ["none", "tfidf", "bm25"])
 def test_the_same_bits_in_any_order_of_pairs(weighting: str) -> None:
     pairs, search = _random_pairs(), NeighborSettings(k=5, weighting=weighting)  # type: ignore[arg-type]

@@ -142,6 +142,7 @@ def test_cosines_have_vectors_of_length_one_and_no_biases(tiny: ModelSettings) -
     assert fit_embeddings(train, dots, 0, epochs=2).embeddings.item_biases.any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["ials", "softmax"])
 def test_a_spectral_start_needs_fewer_epochs(loss: Loss, tiny: ModelSettings) -> None:
     train, validation = split_checkerboard(seed=1)
@@ -182,6 +183,7 @@ def test_a_warm_start_needs_fewer_epochs_and_takes_in_new_users_and_items(tiny: 
     assert own_half.mean() > 0.9
 
 
+@pytest.mark.slow
 def test_a_warm_start_of_cosines_goes_on_in_steps_as_large_as_before(
     tiny: ModelSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,6 +77,7 @@ def test_a_checkerboard_is_learned_and_the_users_are_their_items(
         assert fit.embeddings.user_vectors == pytest.approx(pooled, rel=1e-5, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_warm_start_keeps_the_items(tiny: ModelSettings) -> None:
     train, _ = split_checkerboard(20, 20)
     earlier = fit_embeddings(train, tiny.model_copy(update={**TWO_TOWER, "similarity": "dot"}), 0, epochs=2)

@@ -122,6 +122,7 @@ def changes_of_user(lake: dict[str, Any]) -> list[str]:
     return [row["op"] for row in rows if row["user_id"] == USER]
 
 
+@pytest.mark.slow
 def test_no_store_holds_them_in_any_run(
     published: Publish, stores: Sections, root: str, held: Held, read: Callable[[str], Reader], forget: Any
 ) -> None:
@@ -163,6 +164,7 @@ def test_a_run_that_holds_them_is_exported_without_them(
         assert rounded(read(name).recommend("u1")) == rounded(lists_of("r1")["u1"])
 
 
+@pytest.mark.slow
 def test_the_next_run_tells_consumers_of_changes(
     published: Publish, stores: Sections, root: str, forget: Any, read: Callable[[str], Reader]
 ) -> None:
@@ -252,6 +254,7 @@ def test_what_was_never_finished_goes_and_is_not_exported(
     assert {name: held(name) for name in stores} == dict.fromkeys(stores, 0)
 
 
+@pytest.mark.slow
 def test_files_that_were_written_before_are_not_taken_for_those_of_a_later_export(
     published: Publish, stores: Sections, root: str, read: Callable[[str], Reader]
 ) -> None:
