@@ -26,7 +26,7 @@ test: check $(VENV)/.dev ## Run the tests, but for slow ones
 	@$(BIN)/python -m pytest -n 2 --dist loadscope -m "not slow"
 
 .PHONY: slow-test
-slow-test: check $(VENV)/.dev ## Run the slow ones: nights with other settings, killed processes, long trainings
+slow-test: check $(VENV)/.dev ## Run the slow ones: nights with other settings, killed processes, long trainings and exports
 	@$(BIN)/python -m pytest -n 2 --dist loadscope -m slow
 
 .PHONY: soak
