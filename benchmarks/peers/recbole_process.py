@@ -141,7 +141,8 @@ def _known(held_out: TrainingPairs, pairs: TrainingPairs) -> TrainingPairs:
 
 
 def environment_of(threads: int) -> dict[str, str]:
-    return os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONWARNINGS": "ignore"}
+    limits = dict.fromkeys(["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"], str(threads))
+    return os.environ | limits | {"PYTHONWARNINGS": "ignore"}
 
 
 def _write(pairs: TrainingPairs, folder: Path, part: str) -> None:
