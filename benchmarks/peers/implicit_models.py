@@ -1,7 +1,8 @@
 """The models of implicit: whole-data ALS, BPR, and nearest items by cosine and by BM25.
 
 On all processors, which are its defaults; the library asks for one thread of BLAS within ALS. `alpha` of its ALS is the
-weight of a seen pair where an unseen one has 1. ALS takes its default of 15 passes, after which little moves.
+weight of a seen pair where an unseen one has 1; the penalty is the same for all rows. ALS takes its default of 15
+passes, after which little moves.
 """
 
 from __future__ import annotations
@@ -18,13 +19,18 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.peers.contender import Contender, Fitted, Settings
 from benchmarks.peers.plain import as_floats, as_matrix, by_vectors
+from benchmarks.peers.whole_data import DEFAULTS, space_up_to, terms_of
 from benchmarks.quality import SEED
 from recsys_spark.models.interactions import TrainingPairs
 
 
 def als(pairs: TrainingPairs, settings: Settings, held_out: TrainingPairs | None) -> Fitted:
+    terms = terms_of(pairs, settings)
+    model = AlternatingLeastSquares(
+        settings["embedding_dim"], regularization=terms.of_row, alpha=1.0 + terms.extra, random_state=SEED
+    )
     with threadpool_limits(1, "blas"):
-        return of_factors(AlternatingLeastSquares(random_state=SEED, **settings), pairs)
+        return of_factors(model, pairs)
 
 
 def bpr(pairs: TrainingPairs, settings: Settings, held_out: TrainingPairs | None) -> Fitted:
@@ -58,16 +64,7 @@ def of_similarities(model: ItemItemRecommender, pairs: TrainingPairs) -> Fitted:
 
 NEAREST = {"K": IntDistribution(3, 1000, log=True)}
 CONTENDERS = [
-    Contender(
-        "peer:implicit-als",
-        als,
-        {"factors": 100, "regularization": 0.01, "alpha": 1.0},
-        {
-            "factors": IntDistribution(16, 512, log=True),
-            "regularization": FloatDistribution(0.01, 300.0, log=True),
-            "alpha": FloatDistribution(0.5, 40.0, log=True),
-        },
-    ),
+    Contender("peer:implicit-als", als, DEFAULTS, space_up_to(512)),
     Contender(
         "peer:implicit-bpr",
         bpr,

@@ -1,7 +1,8 @@
 """Spark MLlib's ALS for implicit feedback (Hu, Koren and Volinsky, ICDM 2008), on a local session of two cores.
 
 Its own `recommendForAllUsers` takes minutes, so scores are products of its factors, which is what it ranks by, too. A
-seen pair weighs 1 + `alpha`. Fifteen passes, as implicit's ALS has; its default is ten.
+seen pair weighs 1 + `alpha`, and the penalty of a row is `regParam` for each of its pairs. Fifteen passes, as
+implicit's ALS has; its default is ten.
 
 Its linear algebra is that of the machine's `libblas.so.3` and `liblapack.so.3` where there are, such as Debian's
 `libopenblas0`; else it is Java's, three times slower at rank 192.
@@ -18,13 +19,13 @@ from functools import cache
 
 import numpy as np
 import pandas as pd
-from optuna.distributions import FloatDistribution, IntDistribution
 from pyspark.ml.recommendation import ALS
 from pyspark.sql import DataFrame, SparkSession
 
 from benchmarks.jobs import spark_session
 from benchmarks.peers.contender import Contender, Fitted, Settings
 from benchmarks.peers.plain import by_vectors
+from benchmarks.peers.whole_data import DEFAULTS, space_up_to, terms_of
 from benchmarks.quality import SEED
 from benchmarks.ranking import Floats
 from recsys_spark.models.interactions import TrainingPairs
@@ -52,9 +53,17 @@ def als(pairs: TrainingPairs, settings: Settings, held_out: TrainingPairs | None
     columns = {"user": pairs.user_idx, "item": pairs.item_idx, "rating": np.ones(len(pairs), np.float32)}
     ratings = session().createDataFrame(pd.DataFrame(columns)).repartition(PARTITIONS).cache()
     ratings.count()
-    started = time.perf_counter()
+    terms, started = terms_of(pairs, settings), time.perf_counter()
     model = ALS(
-        implicitPrefs=True, userCol="user", itemCol="item", ratingCol="rating", seed=SEED, maxIter=PASSES, **settings
+        implicitPrefs=True,
+        userCol="user",
+        itemCol="item",
+        ratingCol="rating",
+        seed=SEED,
+        maxIter=PASSES,
+        rank=settings["embedding_dim"],
+        regParam=terms.of_pair,
+        alpha=terms.extra,
     )
     model = model.fit(ratings)
     factors = [factors_of(model.userFactors, pairs.n_users), factors_of(model.itemFactors, pairs.n_items)]
@@ -72,15 +81,4 @@ def factors_of(frame: DataFrame, rows: int) -> Floats:
     return factors
 
 
-CONTENDERS = [
-    Contender(
-        "peer:mllib-als",
-        als,
-        {"rank": 10, "regParam": 0.1, "alpha": 1.0},
-        {
-            "rank": IntDistribution(10, 256, log=True),
-            "regParam": FloatDistribution(0.001, 3.0, log=True),
-            "alpha": FloatDistribution(0.5, 40.0, log=True),
-        },
-    )
-]
+CONTENDERS = [Contender("peer:mllib-als", als, DEFAULTS, space_up_to(256))]

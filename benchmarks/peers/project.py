@@ -9,19 +9,18 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from benchmarks.item_model_quality import by_items
 from benchmarks.peers.contender import Contender, Fitted, Settings
 from benchmarks.peers.plain import by_vectors
+from benchmarks.peers.whole_data import DEFAULTS, space_up_to, weight_of
 from benchmarks.quality import SEED
 from recsys_spark.blend_sections import EaseSettings, GraphFilterSettings
 from recsys_spark.kernels.csr import CsrRows, IndexLists, rows_of_ones
 from recsys_spark.kernels.item_models import ease_weights, graph_filter_weights
 from recsys_spark.model_sections import ModelSettings
-from recsys_spark.models.alternating import balanced_weight
-from recsys_spark.models.interactions import TrainingPairs, select_trained
+from recsys_spark.models.interactions import TrainingPairs
 from recsys_spark.models.training import fit_embeddings
 
 
 def ials(pairs: TrainingPairs, settings: Settings, held_out: TrainingPairs | None) -> Fitted:
-    """The weight of unobserved pairs is searched for as a multiple of its default, which depends on the data."""
-    weight = settings["unobserved_share"] * balanced_weight(select_trained(pairs, 1, 1).pairs)
+    weight = weight_of(pairs, settings)
     model = ModelSettings(embedding_dim=settings["embedding_dim"], l2=settings["l2"], unobserved_weight=weight)
     started = time.perf_counter()
     fit = fit_embeddings(pairs, model, SEED, validation=held_out, epochs=settings.get("epochs"))
@@ -50,16 +49,7 @@ def ones_of(pairs: TrainingPairs) -> CsrRows:
 
 FILTER = GraphFilterSettings()
 CONTENDERS = [
-    Contender(
-        "ials",
-        ials,
-        {"embedding_dim": ModelSettings().embedding_dim, "unobserved_share": 1.0, "l2": ModelSettings().l2_penalty},
-        {
-            "embedding_dim": IntDistribution(16, 512, log=True),
-            "unobserved_share": FloatDistribution(0.2, 5.0, log=True),
-            "l2": FloatDistribution(0.001, 0.05, log=True),
-        },
-    ),
+    Contender("ials", ials, DEFAULTS, space_up_to(512)),
     Contender("ease", ease, {"l2": EaseSettings().l2}, {"l2": FloatDistribution(10.0, 5000.0, log=True)}),
     Contender(
         "graph_filter",

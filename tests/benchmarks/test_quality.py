@@ -12,13 +12,19 @@ from optuna.trial import create_trial
 from scipy import sparse, stats
 
 from benchmarks.datasets import late_part
+from benchmarks.peers.contender import Contender, Fitted, Settings
 from benchmarks.peers.plain import ease_by_items, ease_by_users
-from benchmarks.peers.tuning import at_an_end
+from benchmarks.peers.tuning import at_an_end, tune
+from benchmarks.peers.whole_data import DEFAULTS, terms_of, weight_of
 from benchmarks.quality_report import ahead_over_folds, is_shown, last_lines
-from benchmarks.ranking import Floats, among_given, best_places, lists_of, over_all
+from benchmarks.ranking import Floats, Lists, Values, among_given, best_places, lists_of, over_all
+from benchmarks.splits import Task
 from benchmarks.user_values import ahead_of, beside
 from recsys_spark.kernels.csr import IndexLists, rows_of_ones
 from recsys_spark.kernels.item_models import ease_weights
+from recsys_spark.kernels.least_squares import WholeDataLoss
+from recsys_spark.model_sections import ModelSettings
+from recsys_spark.models.alternating import balanced_weight
 from recsys_spark.models.interactions import TrainingPairs
 
 LEVELS = np.array([-np.inf, -1.0, 0.0, 0.5, 2.0], np.float32)
@@ -138,3 +144,35 @@ def test_over_overlapping_folds_the_test_is_corrected(gain: float, said: str) ->
     t = gain / np.sqrt(gains.var(ddof=1) * (1 / 5 + 1 / 4))
     assert f"the blend is {said} ease in NumPy" in text
     assert f"t = {t:.1f} with 4 degrees" in text
+
+
+def test_terms_of_other_libraries_are_those_of_the_loss_of_ials() -> None:
+    has = (np.arange(60)[:, None] + np.arange(60)) % 60 < 3  # three pairs in each row and column, so all are mean ones
+    pairs = pairs_of(has)
+    chosen = DEFAULTS | {"unobserved_share": 0.6}
+    terms, weight = terms_of(pairs, chosen), weight_of(pairs, chosen)
+    loss = WholeDataLoss(weight, ModelSettings().l2_penalty)
+    of_rows = loss.penalties(rows_of_ones(IndexLists(pairs.indptr(), pairs.item_idx), pairs.n_items))
+    assert weight == 0.6 * balanced_weight(pairs) < 0.6
+    assert weight * terms.extra == pytest.approx(1)
+    assert weight * terms.of_row == pytest.approx(of_rows)
+    assert weight * terms.of_pair * 3 == pytest.approx(of_rows)
+
+
+def test_a_search_tries_defaults_first_and_keeps_the_best() -> None:
+    tried = []
+
+    def fit(pairs: TrainingPairs, chosen: Settings, held_out: TrainingPairs | None) -> Fitted:
+        tried.append(chosen["shift"])
+        return Fitted(lambda users: np.full((3, 2), -abs(chosen["shift"] - 2), np.float32)[users], 0.1)
+
+    def measure(lists: Lists, train: TrainingPairs) -> Values:
+        return {"score": np.concatenate([scores[:, 0] for _, scores in lists]).astype(np.float64)}
+
+    contender = Contender("some", fit, {"shift": 7.0}, {"shift": FloatDistribution(-9.0, 9.0)})
+    tuned = tune(contender, Task(pairs_of(np.zeros((3, 2), bool)), measure), "score", 6)
+    best = min(tried, key=lambda shift: abs(shift - 2))
+    assert tried[0] == 7.0
+    assert len(set(tried)) == tuned.trials == 6
+    assert tuned.settings == {"shift": best}
+    assert tuned.validation == pytest.approx(-abs(best - 2), abs=1e-5)
