@@ -2,11 +2,12 @@
 
 The data sets and their protocols are those of `benchmarks.splits`. Every contender has as many trials, thirty, or
 twenty in `ml-1m/ncf` and twelve on Gowalla, from its defaults on, in a space of its own (`CONTENDERS` of each module of
-`benchmarks.peers`), judged by the data set's first metric on one slice of the training pairs: a tenth, or in
-`ml-1m/ncf` a pair of each user; epochs are stopped early on it, are in the space, or are as many as ALS needs. Then it
-is fitted to all training pairs with the best settings and measured once on the test pairs. Folds 1 to 4 of
-`quest_movielens_1m` have the settings of fold 0, of whose training pairs four fifths of their test pairs are: of all
-contenders alike. Lists of all contenders are made and measured by `benchmarks.ranking`.
+`benchmarks.peers`; ALS of all libraries in one, from the defaults of `ials` on), judged by the data set's first metric
+on one slice of the training pairs: a tenth, or in `ml-1m/ncf` a pair of each user; epochs are stopped early on it, are
+in the space, or are as many as ALS needs. Then it is fitted to all training pairs with the best settings and measured
+once on the test pairs. Folds 1 to 4 of `quest_movielens_1m` have the settings of fold 0, of whose training pairs four
+fifths of their test pairs are: of all contenders alike. Lists of all contenders are made and measured by
+`benchmarks.ranking`.
 
 A JSON line is kept for each cell: `train_s` is the last fit, `tune_s` all trials with their measuring. Contenders run
 one after the other, on as many threads as they take by themselves: implicit and BLAS on all processors (one thread of

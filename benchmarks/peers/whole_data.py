@@ -1,9 +1,10 @@
 """One space for alternating least squares over whole data, of the project and of other libraries.
 
 What `ials` minimises, sum_seen (1 - s)^2 + w sum_all s^2 + l2 sum_rows (n + w m) |x|^2, a row having n of the m rows of
-the other side, is, divided by w, what the others minimise but for their penalty, which is the same for all rows, or a
-multiple of n. So settings of `ials` say theirs, too: a search in their own terms, where a penalty is good only beside
-the right weight, finds in thirty trials what chance finds.
+the other side, is, divided by w, nearly what the others minimise. Their penalty is the same for all rows, or a multiple
+of n; and a seen pair's best score is their 1, where that of `ials` is 1 / (1 + w), which for theirs is as if the
+penalty was 1 + w times smaller. So settings of `ials` say theirs, too, nearly enough to search in one space: in terms
+of their own a penalty is good only beside the right weight.
 """
 
 from __future__ import annotations
