@@ -21,7 +21,7 @@ from pyspark.sql import SparkSession
 from scipy import sparse
 
 from benchmarks.datasets import citeulike, citeulike_texts, is_there, ml_1m, ml_1m_attributes
-from benchmarks.harness import save
+from benchmarks.harness import chosen, save
 from benchmarks.jobs import spark_session
 from benchmarks.peers.plain import by_vectors
 from benchmarks.quality import SEED, some_pairs, without_a_tenth
@@ -170,9 +170,11 @@ def keep(case: Run, model: str, metrics: dict[str, float], train_s: float, **mor
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", choices=["small", "full"], default="small", help="full: all data sets")
-    parser.add_argument("--dataset", default="", help="run those whose name contains this")
+    parser.add_argument("--dataset", default="", help="run the one of this name, or else those whose name contains it")
     options = parser.parse_args()
+    of_size = {each.dataset: each for each in (SMALL if options.size == "small" else FULL)}
+    wanted = chosen(parser, "--dataset", options.dataset, of_size)
     with spark_session() as session:
-        for each in SMALL if options.size == "small" else FULL:
-            if options.dataset in each.dataset and is_there(each.dataset.split("/")[0]):
+        for each in wanted:
+            if is_there(each.dataset.split("/")[0]):
                 run(session, each)

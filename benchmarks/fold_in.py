@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from benchmarks.datasets import gowalla, is_there, ml_1m
-from benchmarks.harness import save
+from benchmarks.harness import chosen, save
 from benchmarks.quality import SEED, some_pairs, without_a_tenth
 from benchmarks.ranking import means
 from recsys_spark.kernels.csr import CsrRows, IndexLists
@@ -79,8 +79,8 @@ def run(dataset: str) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", choices=["small", "full"], default="small", help="the same in both")
-    parser.add_argument("--dataset", default="", help="run those whose name contains this")
+    parser.add_argument("--dataset", default="", help="run the one of this name, or else those whose name contains it")
     options = parser.parse_args()
-    for each in RUNS:
-        if options.dataset in each and is_there(each):
+    for each in chosen(parser, "--dataset", options.dataset, {name: name for name in RUNS}):
+        if is_there(each):
             run(each)

@@ -35,6 +35,7 @@ class NamedCase(Protocol):
 
 
 Case = TypeVar("Case", bound=NamedCase)
+Chosen = TypeVar("Chosen")
 
 
 def run_cases(
@@ -47,13 +48,19 @@ def run_cases(
     parser.add_argument("--case", default="", help="run the case of this name, or else those whose name contains it")
     options = parser.parse_args()
     cases = small if options.size == "small" else full
-    named = [case for case in cases if case.name == options.case]
-    named = named or [case for case in cases if options.case in case.name]
-    if not named:
-        parser.error(f"--case {options.case}: the cases are {', '.join(case.name for case in cases)}")
     with threadpool_limits(1):
-        for case in named:
+        for case in chosen(parser, "--case", options.case, {case.name: case for case in cases}):
             run(case, options.rounds)
+
+
+def chosen(parser: argparse.ArgumentParser, option: str, wanted: str, cases: Mapping[str, Chosen]) -> list[Chosen]:
+    """The case of this name, or else those whose name contains it; ends the program where there is none."""
+    found = [case for name, case in cases.items() if name == wanted]
+    found = found or [case for name, case in cases.items() if wanted in name]
+    if not found:
+        of_size = " of this --size" if parser.get_default("size") else ""
+        parser.error(f"{option} {wanted}: there are{of_size} {', '.join(cases)}")
+    return found
 
 
 def take_turns(

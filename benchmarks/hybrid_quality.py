@@ -44,7 +44,7 @@ from benchmarks.datasets import (
     ncf_train,
     quest,
 )
-from benchmarks.harness import save
+from benchmarks.harness import chosen, save
 from benchmarks.ranking import Values, lists_of, longest, means_of
 from benchmarks.splits import FULL as ALL_SPLITS
 from benchmarks.splits import Split
@@ -318,9 +318,10 @@ def keep(case: Run, model: str, metrics: dict[str, float], **more: Any) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", choices=["small", "full"], default="small", help="full: all data sets")
-    parser.add_argument("--dataset", default="", help="run those whose name contains this")
+    parser.add_argument("--dataset", default="", help="run the one of this name, or else those whose name contains it")
     parser.add_argument("--kept", action="store_true", help="no nights: the last ones' lists beside the peers measured")
     options = parser.parse_args()
-    for each in SMALL if options.size == "small" else FULL:
-        if options.dataset in each.dataset and is_there(each.split.folder):
+    of_size = {each.dataset: each for each in (SMALL if options.size == "small" else FULL)}
+    for each in chosen(parser, "--dataset", options.dataset, of_size):
+        if is_there(each.split.folder):
             print_kept(each) if options.kept else run(each)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.datasets import gowalla, is_there, ncf_candidates, ncf_train, quest
-from benchmarks.harness import save
+from benchmarks.harness import chosen, save
 from benchmarks.ranking import Measure, Scores, among_given, lists_of, means_of, over_all
 from recsys_spark.kernels.csr import CsrRows, IndexLists, rows_of_ones
 from recsys_spark.kernels.item_models import ease_weights, graph_filter_weights, score_by_items
@@ -96,8 +96,10 @@ def by_items(rows: CsrRows, weights: NDArray[np.float32]) -> Scores:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", choices=["small", "full"], default="small", help="full: Gowalla too, 14 GB")
-    parser.add_argument("--dataset", default="", help="run those whose name contains this")
+    parser.add_argument("--dataset", default="", help="run the one of this name, or else those whose name contains it")
     options = parser.parse_args()
-    for each in SMALL if options.size == "small" else FULL:
-        if options.dataset in each.dataset and is_there(each.dataset.split("/")[0].split("-ncf")[0]):
+    runs = SMALL if options.size == "small" else FULL
+    datasets = chosen(parser, "--dataset", options.dataset, {each.dataset: each.dataset for each in runs})
+    for each in runs:
+        if each.dataset in datasets and is_there(each.dataset.split("/")[0].split("-ncf")[0]):
             run(each)

@@ -3,11 +3,11 @@
 The data sets and their protocols are those of `benchmarks.splits`. Every contender has as many trials, thirty, or
 twenty in `ml-1m/ncf` and twelve on Gowalla, from its defaults on, in a space of its own (`CONTENDERS` of each module of
 `benchmarks.peers`; ALS of all libraries in one, from the defaults of `ials` on), judged by the data set's first metric
-on one slice of the training pairs: a tenth, or in `ml-1m/ncf` a pair of each user; epochs are stopped early on it, are
-in the space, or are as many as ALS needs. Then it is fitted to all training pairs with the best settings and measured
-once on the test pairs. Folds 1 to 4 of `quest_movielens_1m` have the settings of fold 0, of whose training pairs four
-fifths of their test pairs are: of all contenders alike. Lists of all contenders are made and measured by
-`benchmarks.ranking`.
+on one slice of the training pairs: a tenth, of splits by time each user's newest, or in `ml-1m/ncf` a pair of each
+user; epochs are stopped early on it, are in the space, or are as many as ALS needs. Then it is fitted to all training
+pairs with the best settings and measured once on the test pairs. Folds 1 to 4 of `quest_movielens_1m` have the settings
+of fold 0, of whose training pairs four fifths of their test pairs are: of all contenders alike. Lists of all contenders
+are made and measured by `benchmarks.ranking`.
 
 A JSON line is kept for each cell: `train_s` is the last fit, `tune_s` all trials with their measuring. Contenders run
 one after the other, on as many threads as they take by themselves: implicit and BLAS on all processors (one thread of
@@ -23,10 +23,9 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import TypeVar
 
 from benchmarks.datasets import is_there
-from benchmarks.harness import NamedCase, save
+from benchmarks.harness import chosen, save
 from benchmarks.peers.contender import Contender
 from benchmarks.peers.tuning import Tuned, tune
 from benchmarks.quality import SEED
@@ -38,8 +37,6 @@ MODULES = ("plain", "implicit_models", "mllib", "project", "recbole_models")
 FOR_RECBOLE = "ml-100k/late"
 LARGE = "40,981 items: weights of items by items, and what is needed to get them, do not fit in 16 GB beside the trials"
 ONE_ITEM = "users have one article each, so nothing tells which articles are had together"
-
-Named = TypeVar("Named", bound=NamedCase)
 
 
 def contenders() -> Iterator[Contender]:
@@ -93,24 +90,16 @@ def measure_on(contender: Contender, split: Split, tuned: Tuned) -> None:
     print(json.dumps(save("quality", line)), flush=True)
 
 
-def chosen(cases: Sequence[Named], name: str) -> list[Named]:
-    """Those of this name, or else those whose name contains it."""
-    return [case for case in cases if case.name == name] or [case for case in cases if name in case.name]
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=["small", "full"], default="small", help="full: all data sets")
     parser.add_argument("--dataset", default="", help="run the one of this name, or else those whose name contains it")
     parser.add_argument("--model", default="", help="the same of models")
-    parser.add_argument(
-        "--trials", type=int, help="settings to try of each model; the report takes no fewer than usual"
-    )
+    parser.add_argument("--trials", type=int, help="settings to try of each model, in place of the usual number")
     options = parser.parse_args()
-    splits = chosen(SMALL if options.size == "small" else FULL, options.dataset)
-    models = chosen(list(contenders()), options.model)
-    if not splits or not models:
-        parser.error(f"nothing is named {options.dataset if not splits else options.model}")
+    of_size = {split.name: split for split in (SMALL if options.size == "small" else FULL)}
+    splits = chosen(parser, "--dataset", options.dataset, of_size)
+    models = chosen(parser, "--model", options.model, {contender.name: contender for contender in contenders()})
     by_name, failures = {split.name: split for split in FULL}, 0
     for source, group in groupby(splits, key=lambda split: split.settings_from):
         together = list(group)

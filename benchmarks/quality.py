@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.datasets import gowalla, is_there, ncf_candidates, ncf_train
-from benchmarks.harness import save
+from benchmarks.harness import chosen, save
 from benchmarks.ranking import among_given, lists_of, means, means_of
 from recsys_spark.kernels.csr import IndexLists
 from recsys_spark.kernels.scoring import score_top_k
@@ -85,8 +85,8 @@ def without_a_tenth(pairs: TrainingPairs) -> tuple[TrainingPairs, TrainingPairs]
     return some_pairs(pairs, is_kept), some_pairs(pairs, ~is_kept)
 
 
-def some_pairs(pairs: TrainingPairs, chosen: NDArray[np.bool_]) -> TrainingPairs:
-    arrays = (array[chosen] for array in (pairs.user_idx, pairs.item_idx, pairs.rating))
+def some_pairs(pairs: TrainingPairs, is_chosen: NDArray[np.bool_]) -> TrainingPairs:
+    arrays = (array[is_chosen] for array in (pairs.user_idx, pairs.item_idx, pairs.rating))
     return TrainingPairs(*arrays, pairs.n_users, pairs.n_items)
 
 
@@ -117,10 +117,12 @@ if __name__ == "__main__":
     parser.add_argument(
         "--size", choices=["small", "full"], default="small", help="full: the spectral and softmax models too"
     )
-    parser.add_argument("--dataset", default="", help="run those whose name contains this")
+    parser.add_argument("--dataset", default="", help="run the one of this name, or else those whose name contains it")
     parser.add_argument("--loss", default="", help="run those of this loss")
     options = parser.parse_args()
-    for each in SMALL if options.size == "small" else FULL:
-        is_wanted = options.dataset in each.dataset and options.loss in ("", each.settings["loss"])
+    runs = SMALL if options.size == "small" else FULL
+    datasets = chosen(parser, "--dataset", options.dataset, {each.dataset: each.dataset for each in runs})
+    for each in runs:
+        is_wanted = each.dataset in datasets and options.loss in ("", each.settings["loss"])
         if is_wanted and is_there(each.dataset.split("-ncf")[0]):
             run(each)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -16,7 +19,7 @@ from benchmarks.peers.contender import Contender, Fitted, Settings
 from benchmarks.peers.plain import ease_by_items, ease_by_users
 from benchmarks.peers.tuning import at_an_end, tune
 from benchmarks.peers.whole_data import DEFAULTS, terms_of, weight_of
-from benchmarks.quality_report import ahead_over_folds, is_shown, last_lines
+from benchmarks.quality_report import ahead_over_folds, lines_that_count
 from benchmarks.ranking import Floats, Lists, Values, among_given, best_places, lists_of, over_all
 from benchmarks.splits import Task
 from benchmarks.user_values import ahead_of, beside
@@ -125,25 +128,36 @@ def test_a_best_setting_at_an_end_of_its_range_is_told() -> None:
     assert at_an_end(trial) == ["l2", "k"]
 
 
-def test_a_line_with_too_few_trials_is_not_shown() -> None:
-    line = {"dataset": "gowalla", "model": "peer:ease", "settings": {"l2": 1.0}, "metrics": {}}
-    assert is_shown(line | {"trials": 8})
-    assert not is_shown(line | {"trials": 7})
-    assert not is_shown(line)
-    assert is_shown(line | {"trials": 1, "settings": {}})
+def test_of_several_searches_the_best_by_validation_counts_and_of_nights_the_last() -> None:
+    tuned: dict[str, Any] = {"dataset": "gowalla", "model": "peer:ease", "metrics": {"recall@20": 0.1}, "trials": 8}
+    night: dict[str, Any] = {"dataset": "gowalla", "model": "hybrid", "metrics": {"recall@20": 0.2}}
+    rows = [
+        tuned | {"validation": 0.5},
+        tuned | {"validation": 0.6, "trials": 12},
+        tuned | {"validation": 0.4, "trials": 30, "metrics": {"recall@20": 0.3}},
+        night,
+        night | {"metrics": {"recall@20": 0.15}},
+        {"dataset": "gowalla", "model": "ease", "metrics": {}},  # a component of the night, not searched for
+    ]
+    found = lines_that_count("\n".join(map(json.dumps, rows)))
+    assert found == {("gowalla", "peer:ease"): rows[1], ("gowalla", "hybrid"): rows[4]}
 
 
-@pytest.mark.parametrize(("gain", "said"), [(0.01, "ahead of"), (-0.01, "behind")])
+@pytest.mark.parametrize(("gain", "said"), [(0.01, "+.0100"), (-0.01, "-.0100")])
 def test_over_overlapping_folds_the_test_is_corrected(gain: float, said: str) -> None:
     gains = gain + np.array([-0.002, -0.001, 0.0, 0.001, 0.002])
     rows = []
     for fold, more in enumerate(gains):
-        head = f'{{"dataset": "quest_movielens_1m/{fold}", "settings": {{}}, "trials": 30, "metrics": {{"ndcg@10": '
-        rows += [f'{head}0.3}}, "model": "peer:ease"}}', f'{head}{0.3 + more}}}, "model": "hybrid"}}']
-    text = ahead_over_folds(last_lines("\n".join(rows)), "ndcg@10")
+        for model, value in (("peer:ease", 0.3), ("peer:user-knn", 0.2), ("ials", 0.299), ("hybrid", 0.3 + more)):
+            line = {"dataset": f"quest_movielens_1m/{fold}", "model": model, "metrics": {"ndcg@10": value}}
+            rows.append(json.dumps(line | {"settings": {}, "trials": 30}))
+    first, second = ahead_over_folds(lines_that_count("\n".join(rows)), "ndcg@10").split(";\n")
     t = gain / np.sqrt(gains.var(ddof=1) * (1 / 5 + 1 / 4))
-    assert f"the blend is {said} ease in NumPy" in text
-    assert f"t = {t:.1f} with 4 degrees" in text
+    assert first.startswith(
+        f"Over the folds the blend beside ease in NumPy, the best of the others, has {said} of NDCG@10"
+    )
+    assert f"t = {t:.1f} with 4 degrees" in first
+    assert second.startswith("beside ials, the best single model of the project, has ")
 
 
 def test_terms_of_other_libraries_are_those_of_the_loss_of_ials() -> None:
