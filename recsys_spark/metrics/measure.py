@@ -64,7 +64,7 @@ def measure(
         sums, listed = _Sums(), np.zeros((len(ks), n_items), np.int32)
         for batch in batches:
             if batch.num_rows:
-                lists, relevant = (_index_lists(batch.column(name)) for name in ("item_idxs", "relevant_idxs"))
+                lists, relevant = (index_lists(batch.column(name)) for name in ("item_idxs", "relevant_idxs"))
                 recommended = _padded(lists, longest)
                 sums.add(batch.column("user_idx").to_numpy(), _values(recommended, relevant, list(ks), vectors))
                 for counts, k in zip(listed, ks, strict=True):
@@ -257,7 +257,8 @@ def _listed_parts(listed: NDArray[np.int32], ks: Sequence[int]) -> pa.RecordBatc
     return _parts(_LISTED, ks, items, totals, [np.zeros(len(some), np.int64) for some in items])
 
 
-def _index_lists(column: pa.ListArray) -> IndexLists:
+def index_lists(column: pa.ListArray) -> IndexLists:
+    """Arrow lists without nulls, of positions."""
     indptr = column.offsets.to_numpy().astype(np.int64)
     return IndexLists(indptr - indptr[0], column.flatten().to_numpy())
 

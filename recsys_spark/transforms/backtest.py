@@ -16,6 +16,7 @@ from recsys_spark.blockwise.lists import packed_lists
 from recsys_spark.kernels.csr import IndexLists
 from recsys_spark.kernels.ranked import put_first
 from recsys_spark.kernels.topk import empty_top_k
+from recsys_spark.metrics.measure import index_lists
 
 _PAIR = ["user_idx", "item_idx"]
 _LISTS = "user_idx int, tier string, item_idxs array<int>, relevant_idxs array<int>, popular_idxs array<int>"
@@ -83,7 +84,7 @@ def add_popular(lists: DataFrame, seen: DataFrame | None, ranked: MappedArray, k
     def add(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         items = ranked.load()
         for batch in batches:
-            popular = _first_unseen(items, _index_lists(batch.column("seen_idxs")), k)
+            popular = _first_unseen(items, index_lists(batch.column("seen_idxs")), k)
             yield pa.record_batch([*map(batch.column, kept), popular], names=[*kept, "popular_idxs"])
 
     nothing = F.array().cast("array<int>")
@@ -101,8 +102,3 @@ def _first_unseen(ranked: NDArray[np.int32], seen: IndexLists, k: int) -> pa.Lis
     scores, nobody = np.zeros(len(ranked), np.float32), empty_top_k(seen.n_rows, k, -np.inf, np.float32)
     lists, _ = packed_lists(put_first(whole, scores, np.zeros(seen.n_rows, np.int32), seen, nobody))
     return lists_of(lists, pa.array(lists.indices.astype(np.int32)))
-
-
-def _index_lists(column: pa.ListArray) -> IndexLists:
-    indptr = column.offsets.to_numpy().astype(np.int64)
-    return IndexLists(indptr - indptr[0], column.flatten().to_numpy())

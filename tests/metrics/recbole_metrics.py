@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
-from recbole.evaluator import metrics
+from recbole.evaluator import Collector, metrics
 
 # RecBole 1.2.1 asks for what NumPy 1.24 has dropped.
 for name, kind in (("float", float), ("bool", bool)):
     setattr(np, name, kind)
 
+ON_CPU = SimpleNamespace(device="cpu")
 NAMES = {
     "recall": "Recall",
     "precision": "Precision",
@@ -30,13 +32,14 @@ NAMES = {
 
 
 def gauc(case: Any) -> float:
-    """From the places of each user's relevant items among those and the others, the best first."""
+    """From the places of each user's relevant items among those and the others, the best first, ties in the middle."""
     users, ranks = case["relevant_users"], np.zeros(len(case["positives"]))
     for user in range(len(case["others"])):
         mine = users == user
         scores = np.concatenate([case["positives"][mine], case["others"][user]])
+        order = np.argsort(-scores, kind="stable")
         places = np.empty(len(scores))
-        places[np.argsort(-scores, kind="stable")] = np.arange(1, len(scores) + 1)
+        places[order] = Collector._average_rank(ON_CPU, torch.from_numpy(scores[order])[None])[0].numpy()
         ranks[mine] = places[: int(mine.sum())]
     sums = np.bincount(users, ranks)[:, None]
     total = case["n_relevant"] + case["others"].shape[1]
