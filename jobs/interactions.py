@@ -18,10 +18,11 @@ def run(storage: RunStorage, settings: Settings) -> Facts:
     feedback = settings.feedback
     events = weigh_events(storage.read(EVENTS), feedback, storage.run.run_date)
     kept = kept_interactions(storage, settings)
-    pairs = gather_pairs(events, storage.read(USERS), storage.read(ITEMS), feedback, kept)
+    users, items = storage.read(USERS), storage.read(ITEMS)
+    pairs = gather_pairs(events, users, items, feedback, kept)
     low, high = value_range(storage, settings)
     scaled = scale_ratings(pairs, (low, high), feedback.lowest)
-    count = storage.write(INTERACTIONS, assign_splits(scaled, settings.evaluate, settings.seed))
+    count = storage.write(INTERACTIONS, assign_splits(scaled, users, items, settings.evaluate, settings.seed))
     require_interactions(count, settings.events.path)
     density = count / (storage.count(USERS) * storage.count(ITEMS))
     return {"interactions": count, "value_range": [low, high], "lowest": feedback.lowest, "density": density}

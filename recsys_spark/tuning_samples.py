@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from recsys_spark.storage.run_storage import RunStorage
 
 SPLITTING = "interactions"
-_OF_EACH_USER = ("last", "newest")
-"""Splits that follow from a user's own pairs, so that they are the same in any sample that has the user."""
+_OF_ALL_PAIRS = "time"
+"""The split that does not follow from ids and a user's own pairs, so that a sample would have another."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ def prepare_samples(
         changes["neighbors"] = {"enabled": False}
     trimmed, ks = with_changes(settings, changes), (settings.tune.k,)
     of_all = None
-    if settings.evaluate.split not in _OF_EACH_USER and min(shares) < 1:
-        # What is held out of a sample would be another part of its pairs than what is held out of all.
+    if settings.evaluate.split == _OF_ALL_PAIRS and min(shares) < 1:
+        # The newest share of a sample's pairs begins at another moment than that of all.
         whole = sample_settings(spark, trimmed, 1.0, folder / "whole", ks)
         names = [step.name for step in steps]
         splitting = steps[: names.index(SPLITTING) + 1]
@@ -122,11 +122,12 @@ def _without_test(step: Step, of_all: DataFrame | None) -> Step:
 
     def run(storage: RunStorage, settings: Settings) -> Facts:
         facts = step.run(storage, settings)
-        pairs = storage.read(INTERACTIONS)
+        pairs, users, items = map(storage.read, (INTERACTIONS, USERS, ITEMS))
         if of_all is not None:
-            pairs = take_splits(pairs, storage.read(USERS), storage.read(ITEMS), of_all)
+            pairs = take_splits(pairs, users, items, of_all)
         path = str(storage.scratch / "held-back")
-        hold_back_test(pairs, settings.evaluate, settings.seed).write.parquet(path)
+        held_back = hold_back_test(pairs, users, items, settings.evaluate, settings.seed)
+        held_back.write.parquet(path)
         count = storage.write(INTERACTIONS, read_parquet(storage.spark, path, INTERACTIONS.schema))
         return facts | {"interactions": count}
 

@@ -24,7 +24,16 @@ from recsys_spark.studies import Trial
 from recsys_spark.tables import INTERACTIONS, ITEMS, USERS
 from recsys_spark.tuning import Tuned, output_paths, sample_sizes
 from recsys_spark.tuning_samples import Sample, prepare_samples
-from tests.night.catalogue import FIRST_DAY, Workspace, checkerboard, run_cli, write_events
+from tests.night.catalogue import (
+    FIRST_DAY,
+    SECOND_DAY,
+    Workspace,
+    checkerboard,
+    item_id,
+    run_cli,
+    user_id,
+    write_events,
+)
 
 TUNE = '[tune]\nmin_users = 10\nk = 3\n[tune.spaces.ease]\n"ease.l2" = { low = 0.5, high = 50.0, log = true }\n'
 SETS = {"recommend.model": "ease", "neighbors.enabled": "false", "model.epochs": "2"}
@@ -103,28 +112,36 @@ def test_a_night_runs_with_what_tuning_has_written(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_samples_hold_no_test_pair_of_a_split_of_all(spark: SparkSession, tmp_path: Path) -> None:
-    """A random split goes by positions, and a user has another one in a sample."""
-    sets = SETS | {"evaluate.split": "random", "evaluate.share": "0.2"}
-    workspace = Workspace(spark, tmp_path, sets)
-    write_events(tmp_path / "events.csv", checkerboard())
-    for step in ("ingest", "index", "interactions"):
-        assert workspace.cli(step, "--run-date", FIRST_DAY).code == 0
-    night = pairs_of(spark, str(workspace.root), workspace.newest(FIRST_DAY))
-    settings = load_settings(workspace.settings, workspace.arguments()[1::2])
-    folder, day = tmp_path / "tuning", datetime.date.fromisoformat(FIRST_DAY)
-    folder.mkdir()
-    (sample,) = prepare_samples(spark, settings, [0.5], day, nightly.STEPS[:3], folder, Console(stderr=True))
-    pairs = pairs_of(spark, sample.settings.storage.root, sample.run_id)
-    users = {user for user, _ in pairs}
-    assert 5 < len(users) < 25
-    kept = {pair: split for pair, split in night.items() if pair[0] in users and split != "test"}
-    assert pairs.keys() == kept.keys()
-    assert {pair for pair, split in pairs.items() if split == "test"} == {
-        pair for pair, split in kept.items() if split == "validation"
-    }
-    assert "validation" in pairs.values()
+@pytest.mark.timeout(900)
+def test_samples_hold_no_test_pair_of_a_night_that_others_came_before(spark: SparkSession, tmp_path: Path) -> None:
+    """A later night numbers ids in the order they came, a sample anew. Two events of each user share a moment."""
+    workspace = Workspace(spark, tmp_path, SETS | {"evaluate.share": "0.2"})
+    days = [dict(zip("12345", shared, strict=True)) for shared in ("12245", "12445")]
+    events = [
+        event._replace(at=f"2024-03-0{days[int(event.user[1:]) % 2][event.at[9]]} 00:00:00") for event in checkerboard()
+    ]
+    early = [event for event in events if event.user >= user_id(15) and event.item >= item_id(8)]
+    write_events(tmp_path / "events.csv", early)
+    workspace.night(FIRST_DAY)
+    write_events(tmp_path / "events.csv", events)
+    for split in ("last", "newest", "time", "random", "fold"):
+        sets, folder = {"evaluate.split": split}, tmp_path / split
+        for step in ("ingest", "index", "interactions"):
+            assert workspace.cli(step, "--run-date", SECOND_DAY, sets=sets).code == 0
+        night = pairs_of(spark, str(workspace.root), workspace.newest(SECOND_DAY))
+        settings = load_settings(workspace.settings, workspace.arguments(sets)[1::2])
+        folder.mkdir()
+        day = datetime.date.fromisoformat(SECOND_DAY)
+        (sample,) = prepare_samples(spark, settings, [0.5], day, nightly.STEPS[:3], folder, Console(stderr=True))
+        pairs = pairs_of(spark, sample.settings.storage.root, sample.run_id)
+        users = {user for user, _ in pairs}
+        assert 5 < len(users) < 25
+        kept = {pair: name for pair, name in night.items() if pair[0] in users and name != "test"}
+        assert pairs.keys() == kept.keys()
+        assert {pair for pair, name in pairs.items() if name == "test"} == {
+            pair for pair, name in kept.items() if name == "validation"
+        }
+        assert "validation" in pairs.values()
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,26 @@ def at(day: int, hour: int = 0) -> datetime.datetime:
     return datetime.datetime(2026, 11, day, hour)
 
 
+def indexes(spark: SparkSession, shift: int = 0, count: int = 210) -> tuple[DataFrame, DataFrame]:
+    """A user and an item index: the position n has the id (n + shift) % count, with zeros before it."""
+
+    def index(name: str) -> DataFrame:
+        rows = [(position, f"{(position + shift) % count:04}") for position in range(count)]
+        return spark.createDataFrame(rows, f"{name}_idx int, {name}_id string")
+
+    return index("user"), index("item")
+
+
+def assigned(frame: DataFrame, evaluate: EvaluateSettings, seed: int = 0) -> DataFrame:
+    return assign_splits(frame, *indexes(frame.sparkSession), evaluate, seed)
+
+
 def splits_of(frame: DataFrame, seed: int = 0, **evaluate: Any) -> Splits:
-    found = assign_splits(frame, EvaluateSettings(**evaluate), seed).collect()
-    return {(row["user_idx"], row["item_idx"]): row["split"] for row in found}
+    return splits_in(assigned(frame, EvaluateSettings(**evaluate), seed))
+
+
+def splits_in(pairs: DataFrame) -> Splits:
+    return {(row["user_idx"], row["item_idx"]): row["split"] for row in pairs.collect()}
 
 
 def share_of(found: Splits, split: str) -> float:
@@ -37,11 +54,7 @@ def pairs_frame(spark: SparkSession, rows: list[tuple[int, int, Any]]) -> DataFr
 
 def test_last_items_by_time_are_held_out(spark: SparkSession) -> None:
     rows = [(0, 0, at(1)), (0, 1, at(3)), (0, 2, at(2)), (0, 3, None), (1, 5, at(1)), (1, 6, at(2)), (2, 7, at(1))]
-    splits = {
-        (row["user_idx"], row["item_idx"]): row["split"]
-        for row in assign_splits(pairs_frame(spark, rows), EvaluateSettings(), 0).collect()
-    }
-    assert splits == {
+    assert splits_of(pairs_frame(spark, rows)) == {
         (0, 1): "test", (0, 2): "validation", (0, 0): "train", (0, 3): "train",
         (1, 6): "test", (1, 5): "train", (2, 7): "train",
     }  # fmt: skip
@@ -52,7 +65,7 @@ def test_a_share_of_each_users_newest_items_is_held_out(
     spark: SparkSession, items: int, held_out: tuple[int, int]
 ) -> None:
     frame = pairs_frame(spark, [(0, item, at(1 + item)) for item in range(items)])
-    found = assign_splits(frame, EvaluateSettings(split="newest", share=0.25), 0).orderBy("last_at").collect()
+    found = assigned(frame, EvaluateSettings(split="newest", share=0.25)).orderBy("last_at").collect()
     test, validation = held_out
     expected = ["train"] * (items - test - validation) + ["validation"] * validation + ["test"] * test
     assert [row["split"] for row in found] == expected
@@ -64,27 +77,22 @@ def test_no_train_pair_is_later_than_the_held_out_ones(spark: SparkSession, spli
     rows = [
         (user, item, at(1 + generator.randrange(9))) for user in range(20) for item in range(generator.randrange(1, 9))
     ]
-    found = assign_splits(pairs_frame(spark, rows), EvaluateSettings(split=split, share=0.3), 0).collect()
-    order = {"train": 0, "validation": 1, "test": 2}
+    found = splits_of(pairs_frame(spark, rows), split=split, share=0.3)
+    assert set(found.values()) == {"train", "validation", "test"}
     for user in range(20):
-        mine = sorted((row["last_at"], order[row["split"]]) for row in found if row["user_idx"] == user)
-        newest_of = {split: max((at_ for at_, s in mine if s == split), default=at(1)) for split in (0, 1, 2)}
-        assert newest_of[0] <= newest_of[1] or 1 not in [s for _, s in mine]
-        assert newest_of[1] <= newest_of[2] or 2 not in [s for _, s in mine]
+        days: dict[str, list[Any]] = {"train": [], "validation": [], "test": []}
+        for user_idx, item, last_at in rows:
+            if user_idx == user:
+                days[found[user, item]].append(last_at)
+        for earlier, later in (("train", "validation"), ("train", "test"), ("validation", "test")):
+            assert not (days[earlier] and days[later]) or max(days[earlier]) <= min(days[later])
 
 
 def test_random_split_is_a_function_of_pair_and_seed(spark: SparkSession) -> None:
     pairs = pairs_frame(spark, [(user, item, None) for user in range(40) for item in range(50)])
-    evaluate = EvaluateSettings(split="random", share=0.2)
-
-    def split(frame: DataFrame, seed: int) -> dict[tuple[int, int], str]:
-        return {
-            (row["user_idx"], row["item_idx"]): row["split"] for row in assign_splits(frame, evaluate, seed).collect()
-        }
-
-    first = split(pairs, 1)
-    assert first == split(pairs.repartition(7), 1)
-    assert first != split(pairs, 2)
+    first = splits_of(pairs, 1, split="random", share=0.2)
+    assert first == splits_of(pairs.repartition(7), 1, split="random", share=0.2)
+    assert first != splits_of(pairs, 2, split="random", share=0.2)
     shares = [sum(found == name for found in first.values()) / len(first) for name in ("test", "validation")]
     assert shares == pytest.approx([0.2, 0.2], abs=0.03)
 
@@ -184,6 +192,24 @@ def test_who_is_held_out_stays_so_when_pairs_are_added(spark: SparkSession) -> N
         assert {pair: after[pair] for pair in before} == before
 
 
+@pytest.mark.parametrize("split", ["last", "newest", "random", "fold", "users", "items"])
+def test_what_is_held_out_follows_ids_wherever_they_are(spark: SparkSession, split: str) -> None:
+    """Later nights number ids in another order than a tuning, which starts from none. Many pairs have one moment."""
+    generator, count, shift = random.Random(1), 30, 5
+    rows = [
+        (user, item, at(1 + generator.randrange(3)))
+        for user in range(count)
+        for item in range(count)
+        if generator.random() < 0.5
+    ]
+    moved = [((user - shift) % count, (item - shift) % count, moment) for user, item, moment in rows]
+    evaluate = EvaluateSettings.model_validate({"split": split, "share": 0.2})
+    found = splits_in(assign_splits(pairs_frame(spark, rows), *indexes(spark, count=count), evaluate, 4))
+    elsewhere = splits_in(assign_splits(pairs_frame(spark, moved), *indexes(spark, shift, count), evaluate, 4))
+    assert {((user + shift) % count, (item + shift) % count): name for (user, item), name in elsewhere.items()} == found
+    assert len(set(found.values())) == 3
+
+
 SPLIT = "user_idx int, item_idx int, rating float, value double, event_count long, last_at timestamp, " + (
     "last_at_by_type map<string,timestamp>, split string"
 )
@@ -194,10 +220,6 @@ def split_rows(spark: SparkSession, rows: list[tuple[int, int, int, str]]) -> Da
     return spark.createDataFrame(
         [(user, item, 0.5, 3.0, 1, at(day), {}, split) for user, item, day, split in rows], SPLIT
     )
-
-
-def splits_in(pairs: DataFrame) -> dict[tuple[int, int], str]:
-    return {(row["user_idx"], row["item_idx"]): row["split"] for row in pairs.collect()}
 
 
 def test_tuning_is_measured_on_what_validated_and_knows_no_test_pair(spark: SparkSession) -> None:
@@ -212,7 +234,7 @@ def test_tuning_is_measured_on_what_validated_and_knows_no_test_pair(spark: Spar
         (2, 1, 2, "test"),
         (3, 0, 1, "train"),
     ]
-    held_back = hold_back_test(split_rows(spark, rows), EvaluateSettings(split="last"), seed=0)
+    held_back = hold_back_test(split_rows(spark, rows), *indexes(spark), EvaluateSettings(split="last"), seed=0)
     assert splits_in(held_back) == {
         (0, 0): "train",
         (0, 1): "train",
@@ -226,17 +248,18 @@ def test_tuning_is_measured_on_what_validated_and_knows_no_test_pair(spark: Spar
     assert held_back.columns == split_rows(spark, rows).columns
 
 
-def test_a_random_share_validates_anew(spark: SparkSession) -> None:
-    evaluate = EvaluateSettings(split="random", share=0.2)
+@pytest.mark.parametrize(("split", "folds"), [("random", 5), ("fold", 2)])
+def test_a_random_share_validates_anew(spark: SparkSession, split: Literal["random", "fold"], folds: int) -> None:
+    evaluate, both = EvaluateSettings(split=split, share=0.2, folds=folds), indexes(spark)
     everything = split_rows(spark, [(user, item, 1, "") for user in range(20) for item in range(50)])
-    night = assign_splits(everything.drop("split"), evaluate, seed=5)
-    before, after = splits_in(night), splits_in(hold_back_test(night, evaluate, seed=5))
-    assert after.keys() == {pair for pair, split in before.items() if split != "test"}
-    assert {pair for pair, split in after.items() if split == "test"} == {
-        pair for pair, split in before.items() if split == "validation"
+    night = assign_splits(everything.drop("split"), *both, evaluate, seed=5)
+    before, after = splits_in(night), splits_in(hold_back_test(night, *both, evaluate, seed=5))
+    assert after.keys() == {pair for pair, name in before.items() if name != "test"}
+    assert {pair for pair, name in after.items() if name == "test"} == {
+        pair for pair, name in before.items() if name == "validation"
     }
-    validating = sum(split == "validation" for split in after.values())
-    assert validating / sum(split == "train" for split in before.values()) == pytest.approx(0.2, abs=0.04)
+    validating = sum(name == "validation" for name in after.values())
+    assert validating / sum(name == "train" for name in before.values()) == pytest.approx(0.2, abs=0.05)
 
 
 def test_a_sample_takes_the_splits_of_all(spark: SparkSession) -> None:
