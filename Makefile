@@ -88,7 +88,7 @@ lock: $(VENV)/.dev ## Resolve the locked dependencies anew
 		"$$@" -o requirements/executor.txt
 
 .PHONY: clean
-clean: ## Remove the environment, caches and demo runs
+clean: ## Remove the environment, caches and all of var/, with the runs published there
 	@rm -rf $(VENV) $(RECBOLE) var dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # Java is looked for before anything is installed or started.

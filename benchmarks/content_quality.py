@@ -142,7 +142,10 @@ def run(spark: SparkSession, case: Run) -> None:
     fit = fit_content(content, settings, SEED)
     seconds = round(time.perf_counter() - started, 1)
     keep(case, "content", recalls(by_tastes(fit.vectors, task.train), task, case.ks), seconds, epochs=fit.best_epoch)
-    keep(case, "peer:tfidf", recalls(by_terms(content, task.train), task, case.ks), 0.0)
+    started = time.perf_counter()
+    by_words = by_terms(content, task.train)
+    seconds = round(time.perf_counter() - started, 3)  # without the weights of terms, which `content` has, too
+    keep(case, "peer:tfidf", recalls(by_words, task, case.ks), seconds)
     if case.dataset == "ml-1m/cold-items":
         started = time.perf_counter()
         part, validation = without_a_tenth(task.train)

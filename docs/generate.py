@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -135,7 +136,7 @@ def _export_lines() -> Iterator[str]:
 
 
 def _field_table(fields: list[tuple[str, FieldInfo]]) -> list[str]:
-    rows = [f"| `{name}` | {_default(field)} | {field.description or ''} |" for name, field in fields]
+    rows = [f"| `{name}` | {_default(field)} | {field.description or ''}{_choices(field)} |" for name, field in fields]
     return ["| setting | default | meaning |", "|---|---|---|", *rows]
 
 
@@ -146,6 +147,16 @@ def _default(field: FieldInfo) -> str:
     if value is None or value is PydanticUndefined:
         return "none"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _choices(field: FieldInfo) -> str:
+    """The words a field allows, where its description does not name them all."""
+    annotation: Any = field.annotation
+    kinds = [annotation, *(get_args(annotation) if get_origin(annotation) in (Union, UnionType) else ())]
+    words = [word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]
+    if len(words) < 2 or all(f"`{word}`" in (field.description or "") for word in words):
+        return ""
+    return f" One of {', '.join(f'`{word}`' for word in words)}."
 
 
 def _section(field: FieldInfo) -> type[BaseModel] | None:

@@ -1,6 +1,7 @@
 """The command line: the whole night, each step alone, and a look at what was published.
 
-Exit codes: 0 published or done, 1 failed, 2 wrong usage or settings, 3 refused by the audit.
+Exit codes: 0 published or done, 1 failed, 2 wrong usage or settings, 3 refused by the audit, 4 published, but not
+delivered to every store.
 """
 
 from __future__ import annotations

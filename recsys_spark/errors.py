@@ -15,6 +15,12 @@ class SettingsError(RecsysError):
     exit_code = 2
 
 
+class DeliveryError(RecsysError):
+    """The run is published, but a store that it was to be delivered to serves what it served before: exit code 4."""
+
+    exit_code = 4
+
+
 class AuditError(RecsysError):
     """The audit refused to publish; the run before stays current: exit code 3."""
 

@@ -11,7 +11,7 @@ from recsys_spark.sections import Section, Source
 
 
 class RuleSource(Source):
-    """A table that rules read. Ids that are in no index are left out and counted."""
+    """A table that rules read. Ids that are in no index are left out and counted; of `requested_users`, refused."""
 
     user: str = Field("user_id", description="Column of the user id, where the table is about users.")
     item: str = Field("item_id", description="Column of the item id, where the table is about items.")

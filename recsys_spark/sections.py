@@ -121,7 +121,7 @@ class EventSettings(Source):
 
 
 class EntitySettings(Source):
-    """An optional table of items or users: they exist before their first event."""
+    """A table of items or users: they exist before their first event."""
 
     id: str = Field(description="Column of the id.")
     attributes: dict[str, str] = Field(
@@ -138,7 +138,9 @@ class FeedbackSettings(Section):
     range: tuple[float, float] | None = Field(
         None,
         description="Lowest and highest value, scaled to 0 and 1. None: the observed range of explicit ratings, kept "
-        "from night to night; zero to the largest event weight for implicit feedback.",
+        "from night to night; zero to the largest event weight for implicit feedback. Explicit ratings outside are "
+        "quarantined, implicit values above it count as the highest: where events of a pair add up (`duplicates`), "
+        "give a range above the weight of one.",
     )
     lowest: float = Field(
         0.0, ge=0, lt=1, description="What the lowest explicit rating becomes; above 0 it differs from 'unseen'."
@@ -188,7 +190,9 @@ class NeighborSettings(Section):
         50, description="Neighbors a user; `all` gives the full distance matrix row by row, up to 20,000 users."
     )
     weighting: Literal["none", "l2", "center", "tfidf", "bm25"] = Field(
-        "none", description="Weighting of the rows before distances; with `l2` the Euclidean order is the cosine order."
+        "none",
+        description="Weighting of the rows before distances; with `l2` the Euclidean order is the cosine order, "
+        "`center` subtracts a user's mean, `tfidf` and `bm25` let items that many have count less.",
     )
     similarity: Literal["inverse", "gaussian"] = Field(
         "inverse", description="`inverse`: 1 / (1 + d); `gaussian`: exp(-d^2 / (2 bandwidth^2))."

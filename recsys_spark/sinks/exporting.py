@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pyspark.sql import SparkSession
 from rich.console import Console
 
-from recsys_spark.errors import RecsysError, SettingsError
+from recsys_spark.errors import DeliveryError, RecsysError, SettingsError
 from recsys_spark.export_sections import StoreExport
 from recsys_spark.progress import watch_step
 from recsys_spark.session import open_session
@@ -69,7 +69,7 @@ def deliver(storage: RunStorage, settings: Settings, console: Console) -> None:
     A run that readers are not pointed to, such as a backfill, is not delivered.
 
     Raises:
-        RecsysError: naming the stores that failed, why, and the command that finishes each; the run is published.
+        DeliveryError: naming the stores that failed, why, and the command that finishes each; the run is published.
     """
     wanted = [name for name, export in settings.exports.items() if export.deliver]
     run = storage.run
@@ -86,7 +86,7 @@ def deliver(storage: RunStorage, settings: Settings, console: Console) -> None:
         reasons = ". ".join(f"{name}: {reason}" for name, reason in failed.items())
         command = f"recsys-spark export --settings FILE --run-id {run.run_id} --to"
         commands = "; ".join(f"{command} {name}" for name in failed)
-        raise RecsysError(
+        raise DeliveryError(
             f"run {run.run_id} is published and current, but was not delivered to {', '.join(failed)}, which "
             f"serve{'s' if len(failed) == 1 else ''} what was there before. {reasons}. To finish: {commands}"
         )

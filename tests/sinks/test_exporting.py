@@ -123,7 +123,7 @@ def test_a_night_delivers_and_says_what_it_could_not(
     storage = published("r1")
     with pytest.raises(RecsysError) as failure:
         deliver(storage, settings_of(root, wanted), Console(quiet=True))
-    assert failure.value.exit_code == 1
+    assert failure.value.exit_code == 4
     message = str(failure.value)
     assert message.startswith(
         "run r1 is published and current, but was not delivered to away, which serves what was there before. "
