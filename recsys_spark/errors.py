@@ -10,7 +10,7 @@ class RecsysError(Exception):
 
 
 class SettingsError(RecsysError):
-    """A wrong setting, path, column, date or argument; nothing was written: exit code 2."""
+    """A wrong setting, path, column, date or argument; nothing was published: exit code 2."""
 
     exit_code = 2
 
