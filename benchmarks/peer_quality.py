@@ -12,7 +12,8 @@ are made and measured by `benchmarks.ranking`.
 A JSON line is kept for each cell: `train_s` is the last fit, `tune_s` all trials with their measuring. Contenders run
 one after the other, on as many threads as they take by themselves: implicit and BLAS on all processors (one thread of
 BLAS within implicit's ALS), MLlib on two cores, RecBole's PyTorch on two threads. implicit's BPR writes its factors
-from many threads at once, and so differs from run to run. Values of users are kept by `benchmarks.user_values`.
+from many threads at once, and so differs from run to run. Values of users are kept by `benchmarks.user_values`; with
+`--settings` of one model, those of a line, say, only they are, without a search.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from typing import Any
 
 from benchmarks.datasets import is_there
 from benchmarks.harness import chosen, save
-from benchmarks.peers.contender import Contender
+from benchmarks.peers.contender import Contender, Settings
 from benchmarks.peers.tuning import Tuned, tune
 from benchmarks.quality import SEED
 from benchmarks.ranking import lists_of, means_of
@@ -69,16 +71,9 @@ def run(contender: Contender, splits: Sequence[Split], tuning: Split, trials: in
 
 
 def measure_on(contender: Contender, split: Split, tuned: Tuned) -> None:
-    task = split.test_task()
-    fitted = contender.fit(task.train, tuned.settings, None)
-    values = task.measure(lists_of(fitted.scores, task.train.n_users), task.train)
-    keep_values(split.name, contender.name, values)
     line = {
         "benchmark": "quality",
-        "dataset": split.name,
-        "model": contender.name,
-        "metrics": means_of(values),
-        "train_s": round(fitted.train_s, 3),
+        **fit_and_measure(contender, split, tuned.settings),
         "tune_s": tuned.tune_s,
         "trials": tuned.trials,
         "failed_trials": tuned.failed,
@@ -90,16 +85,40 @@ def measure_on(contender: Contender, split: Split, tuned: Tuned) -> None:
     print(json.dumps(save("quality", line)), flush=True)
 
 
+def fit_and_measure(contender: Contender, split: Split, settings: Settings) -> dict[str, Any]:
+    """Fit to all training pairs, keep the values of the users on the test pairs, and give their means."""
+    task = split.test_task()
+    fitted = contender.fit(task.train, settings, None)
+    values = task.measure(lists_of(fitted.scores, task.train.n_users), task.train)
+    keep_values(split.name, contender.name, values)
+    named = {"dataset": split.name, "model": contender.name}
+    return named | {"metrics": means_of(values), "train_s": round(fitted.train_s, 3)}
+
+
+def check_settings(parser: argparse.ArgumentParser, models: Sequence[Contender], settings: Settings) -> None:
+    """Settings are of one model, and all of those that a search would choose; ends the program else."""
+    if len(models) > 1:
+        parser.error(f"--settings are of one model, not of {', '.join(model.name for model in models)}: see --model")
+    if missing := models[0].space.keys() - settings.keys():
+        parser.error(f"--settings {json.dumps(settings)} of {models[0].name} are without {', '.join(sorted(missing))}")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=["small", "full"], default="small", help="full: all data sets")
     parser.add_argument("--dataset", default="", help="run the one of this name, or else those whose name contains it")
     parser.add_argument("--model", default="", help="the same of models")
     parser.add_argument("--trials", type=int, help="settings to try of each model, in place of the usual number")
+    parser.add_argument("--settings", type=json.loads, help="of one model, as JSON: no search, and no line is saved")
     options = parser.parse_args()
     of_size = {split.name: split for split in (SMALL if options.size == "small" else FULL)}
     splits = chosen(parser, "--dataset", options.dataset, of_size)
     models = chosen(parser, "--model", options.model, {contender.name: contender for contender in contenders()})
+    if options.settings is not None:
+        check_settings(parser, models, options.settings)
+        for split in splits if is_there(splits[0].folder) else ():
+            print(json.dumps(fit_and_measure(models[0], split, options.settings)), flush=True)
+        return 0
     by_name, failures = {split.name: split for split in FULL}, 0
     for source, group in groupby(splits, key=lambda split: split.settings_from):
         together = list(group)

@@ -1,23 +1,28 @@
 """Weights of a blend, learned from lists of candidates of which some turned out to be right."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
+from scipy.optimize import LinearConstraint, minimize
 
 from recsys_spark.kernels.jit import compiled, kernel_input
 
 Weights = NDArray[np.float64]
 
-PRIOR_USERS = 100.0  # as many as these hold the weights of a segment near those of all users
+PRIOR_USERS = 50.0
+"""As many as these hold weights near to the likeliest, and those of a segment near to those of all users."""
 LEAST_LISTS = 200
 """Segments of fewer have the weights of all users."""
 
+SOFTNESS = 0.1
+"""Of ranks, in standard deviations of the scores of a user's items: candidates nearer than that are about level."""
+
 _FOLDS = 4
-_STEPS = (0.5, 0.25, 0.125)
-_LEAST_GAIN = 1e-6
+_LEAST_GAIN = 1e-8
+_CERTAIN = 12.0  # exp(-12) is 6e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,23 +50,17 @@ class CandidateLists:
         return CandidateLists(indptr, self.scores[rows], self.is_relevant[rows], self.n_relevant[chosen])
 
 
-def learn_weights(lists: CandidateLists, near: Weights | None = None) -> Weights:
+def learn_weights(lists: CandidateLists) -> Weights:
     """Weights w >= 0, (c,), of the components: most likely to pick the relevant candidates, by softmax of the sums w s.
 
-    The loss is convex: the mean over the lists with a relevant candidate of -log softmax of these, averaged, plus
-    `PRIOR_USERS` / lists x |w - near|^2 / 2 where weights are given to stay near to. Equal weights without such a list.
+    The loss is convex: the mean over the lists with a relevant candidate of -log softmax of these, averaged. Equal
+    weights without such a list.
     """
-    start = np.full(lists.scores.shape[1], 0.5) if near is None else near
+    start = np.full(lists.scores.shape[1], 0.5)
     found = lists.some(_counts(lists.is_relevant, lists.indptr) > 0)
     if found.n_lists == 0:
         return start
-    loss, pull = _ListwiseLoss(found), 0.0 if near is None else PRIOR_USERS / found.n_lists
-
-    def objective(weights: Weights) -> tuple[float, Weights]:
-        value, gradient = loss(weights)
-        return value + pull * float(np.square(weights - start).sum()) / 2, gradient + pull * (weights - start)
-
-    learned = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=[(0.0, None)] * len(start)).x
+    learned = minimize(_ListwiseLoss(found), start, jac=True, method="L-BFGS-B", bounds=[(0.0, None)] * len(start)).x
     return np.asarray(learned) if learned.any() else start
 
 
@@ -89,25 +88,15 @@ class _ListwiseLoss:
 def weights_by_segment(lists: CandidateLists, numbers: NDArray[np.integer[Any]], n_segments: int, k: int) -> Weights:
     """The weights of the users of each segment, (n_segments, c), `numbers`, (u,), saying which they are in.
 
-    Tuned for NDCG@k from the likeliest on, and from the best component alone; in a segment from the likeliest near to
-    those of all users, and from these themselves. Segments of few have those of all.
+    Those of `rank_weights`; in a segment near to those of all users. Segments of few have those of all.
     """
-    overall = _best_tuned(lists, (learn_weights(lists), _best_component(lists, k)), k)
+    overall = rank_weights(lists, k)
     rows = []
     for number in range(n_segments):
         some = lists.some(numbers == number)
         is_large = n_segments > 1 and some.n_lists >= LEAST_LISTS
-        rows.append(_best_tuned(some, (learn_weights(some, overall), overall), k) if is_large else overall)
+        rows.append(rank_weights(some, k, overall) if is_large else overall)
     return np.array(rows)
-
-
-def _best_component(lists: CandidateLists, k: int) -> Weights:
-    components = np.eye(lists.scores.shape[1])
-    return np.asarray(max(components, key=lambda weights: _mean_ndcg(lists, weights, k)))
-
-
-def _best_tuned(lists: CandidateLists, starts: tuple[Weights, ...], k: int) -> Weights:
-    return max((tune_weights(lists, start, k) for start in starts), key=lambda weights: _mean_ndcg(lists, weights, k))
 
 
 def cross_fitted_ndcgs(
@@ -124,36 +113,64 @@ def cross_fitted_ndcgs(
     return ndcgs
 
 
-def tune_weights(lists: CandidateLists, start: Weights, k: int) -> Weights:
-    """Weights of a higher mean NDCG@k, (c,): coordinates move by steps as long as it rises, from `start` on.
+def rank_weights(lists: CandidateLists, k: int, near: Weights | None = None) -> Weights:
+    """Weights w >= 0, (c,), of a high mean NDCG@k with smooth ranks, scaled to be as likely as can be.
 
-    Likely weights order the lists well, but are not the best at their heads. Scaled to be as likely as can be.
+    A candidate's rank is the sum over the others of sigmoid((s - its own) / `SOFTNESS`), so that a rank's gain has a
+    gradient: Qin et al., "A General Approximation Framework for Direct Optimization of Information Retrieval Measures",
+    Information Retrieval 13, 2010. Here the cut at k is smooth as well, weights add up to 1, because their scale would
+    make ranks ever less smooth, and stay near to those given, or else to the likeliest: less `PRIOR_USERS` / lists
+    x |w - near|^2 / 2. Those given without a relevant candidate.
     """
-    if lists.n_lists == 0 or not start.any():
-        return start
-    weights = start / start.max()
-    best = _mean_ndcg(lists, weights, k)
-    for step in _STEPS:
-        has_moved = True
-        while has_moved:
-            has_moved = False
-            for place in range(len(weights)):
-                for moved in (weights[place] + step, max(0.0, weights[place] - step)):
-                    tried = weights.copy()
-                    tried[place] = moved
-                    found = _mean_ndcg(lists, tried, k) if tried.any() else 0.0
-                    if found > best + _LEAST_GAIN:
-                        best, weights, has_moved = found, tried, True
+    centre = learn_weights(lists) if near is None else near
+    if not lists.is_relevant.any():
+        return centre
+    centre = centre / centre.sum()
+    smooth, pull = _SmoothNdcg(lists, k), PRIOR_USERS / lists.n_lists
+
+    def objective(weights: Weights) -> tuple[float, Weights]:
+        value, gradient = smooth(weights)
+        away = weights - centre
+        return pull * float(away @ away) / 2 - value, pull * away - gradient
+
+    weights = _on_the_simplex(objective, centre)
     sums = (lists.scores.astype(np.float64) @ weights).astype(np.float32)[:, None]
     scale = learn_weights(CandidateLists(lists.indptr, sums, lists.is_relevant, lists.n_relevant))
-    tuned: Weights = weights * scale
-    return tuned
+    scaled: Weights = weights * scale
+    return scaled
 
 
-def _mean_ndcg(lists: CandidateLists, weights: Weights, k: int) -> float:
-    if lists.n_lists == 0:
-        return 0.0
-    return float(list_ndcgs(lists, lists.scores @ weights.astype(np.float32), k).mean())
+def _on_the_simplex(objective: Callable[[Weights], tuple[float, Weights]], start: Weights) -> Weights:
+    """Weights >= 0 that add up to 1 where the objective is locally least."""
+    result = minimize(
+        objective,
+        start,
+        jac=True,
+        method="SLSQP",
+        bounds=[(0.0, 1.0)] * len(start),
+        constraints=LinearConstraint(np.ones((1, len(start))), 1.0, 1.0),
+        options={"ftol": _LEAST_GAIN},
+    )
+    weights = np.maximum(result.x, 0.0)
+    return np.asarray(weights / weights.sum())
+
+
+class _SmoothNdcg:
+    """The mean over the lists of NDCG@k with smooth ranks."""
+
+    def __init__(self, lists: CandidateLists, k: int) -> None:
+        self._arrays = (
+            kernel_input(lists.indptr, np.int64),
+            kernel_input(lists.scores, np.float64),
+            kernel_input(lists.is_relevant, np.bool_),
+            kernel_input(lists.n_relevant, np.int64),
+        )
+        self._k = k
+
+    def __call__(self, weights: Weights) -> tuple[float, Weights]:
+        """Value and gradient."""
+        value, gradient = _smooth_ndcg(*self._arrays, kernel_input(weights / SOFTNESS, np.float64), self._k)
+        return value, gradient / SOFTNESS
 
 
 def list_ndcgs(lists: CandidateLists, sums: NDArray[Any], k: int) -> NDArray[np.float64]:
@@ -167,6 +184,58 @@ def list_ndcgs(lists: CandidateLists, sums: NDArray[Any], k: int) -> NDArray[np.
         gains,
     )
     return ndcgs
+
+
+@compiled
+def _smooth_ndcg(
+    indptr: NDArray[np.int64],
+    scores: NDArray[np.float64],
+    is_relevant: NDArray[np.bool_],
+    n_relevant: NDArray[np.int64],
+    weights: NDArray[np.float64],
+    k: int,
+) -> tuple[float, NDArray[np.float64]]:
+    ideals = np.cumsum(1.0 / np.log2(np.arange(k) + 2.0))
+    value, gradient, slopes = 0.0, np.zeros(weights.size), np.zeros(weights.size)
+    for number in range(n_relevant.size):
+        first, end = indptr[number], indptr[number + 1]
+        candidates = scores[first:end]
+        sums = np.zeros(end - first)
+        for component in range(weights.size):
+            sums += candidates[:, component] * weights[component]
+        for place in range(end - first):
+            if not is_relevant[first + place]:
+                continue
+            rank = _smooth_rank(candidates, sums, place, slopes)
+            beyond = rank - (k - 0.5)
+            if beyond < _CERTAIN:
+                within, logarithm = 1.0 / (1.0 + np.exp(beyond)), np.log2(rank + 2.0)
+                gain = within / logarithm / ideals[min(n_relevant[number], k) - 1]
+                value += gain
+                gradient -= gain * (1.0 / (logarithm * (rank + 2.0) * np.log(2.0)) + 1.0 - within) * slopes
+    return value / n_relevant.size, gradient / n_relevant.size
+
+
+@compiled
+def _smooth_rank(
+    scores: NDArray[np.float64], sums: NDArray[np.float64], place: int, slopes: NDArray[np.float64]
+) -> float:
+    """The rank of a candidate among the others, from 0 on; puts how it grows with each weight into `slopes`."""
+    rank, all_slopes = 0.0, 0.0
+    slopes[:] = 0.0
+    for other in range(sums.size):
+        ahead = sums[other] - sums[place]
+        if ahead > _CERTAIN:
+            rank += 1.0
+        elif other != place and ahead > -_CERTAIN:
+            share = 1.0 / (1.0 + np.exp(-ahead))
+            slope = share * (1.0 - share)
+            rank += share
+            all_slopes += slope
+            for component in range(slopes.size):
+                slopes[component] += slope * scores[other, component]
+    slopes -= all_slopes * scores[place]
+    return rank
 
 
 @compiled

@@ -4,15 +4,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.special import log_softmax
+from scipy.special import expit, log_softmax
 
 from recsys_spark.kernels.stacking import (
     LEAST_LISTS,
+    PRIOR_USERS,
+    SOFTNESS,
     CandidateLists,
     cross_fitted_ndcgs,
     learn_weights,
     list_ndcgs,
-    tune_weights,
+    rank_weights,
     weights_by_segment,
 )
 
@@ -62,8 +64,9 @@ def test_a_component_that_misleads_gets_no_weight() -> None:
 
 def test_few_lists_stay_near_the_weights_given() -> None:
     near = np.array([0.0, 2.0])
-    few, many = (learn_weights(random_lists(2, count, 2), near) for count in (3, 3_000))
-    assert np.linalg.norm(few - near) < 0.2
+    few, many = (rank_weights(random_lists(2, count, 2), 5, near) for count in (3, 3_000))
+    few, many = few / few.sum(), many / many.sum()
+    assert np.linalg.norm(few - near / 2) < 0.2
     assert many[0] > many[1]
 
 
@@ -98,13 +101,54 @@ def test_lists_can_be_chosen() -> None:
     np.testing.assert_array_equal(some.scores[some.indptr[1] : some.indptr[2]], lists.scores[slice(*lists.indptr[3:5])])
 
 
-def test_tuning_raises_the_ndcg_and_keeps_the_scale_likely() -> None:
-    lists = random_lists(7, 300, 3)
-    start = np.array([0.2, 1.0, 0.0])
-    tuned = tune_weights(lists, start, 3)
-    means = [list_ndcgs(lists, lists.scores @ weights, 3).mean() for weights in (start, tuned)]
-    assert means[1] > means[0] + 0.05
-    assert loss_of(lists, tuned) <= min(loss_of(lists, tuned * scale) for scale in (0.8, 1.25))
+def smooth_ndcg(lists: CandidateLists, weights: np.ndarray, k: int) -> float:
+    """The mean of NDCG@k with smooth ranks, candidate by candidate."""
+    found = []
+    for row in range(lists.n_lists):
+        span = slice(lists.indptr[row], lists.indptr[row + 1])
+        sums, gain = lists.scores[span].astype(float) @ weights, 0.0
+        for place in np.flatnonzero(lists.is_relevant[span]):
+            rank = expit((np.delete(sums, place) - sums[place]) / SOFTNESS).sum()
+            gain += expit(k - 0.5 - rank) / math.log2(rank + 2)
+        found.append(gain / sum(1 / math.log2(rank + 2) for rank in range(max(1, min(k, lists.n_relevant[row])))))
+    return float(np.mean(found))
+
+
+@given(seed=st.integers(0, 1000), k=st.integers(1, 8))
+@settings(max_examples=10, deadline=None)
+def test_no_weights_nearby_have_a_higher_smooth_ndcg(seed: int, k: int) -> None:
+    lists = random_lists(seed, 400, 3)
+    likely, found = (weights / weights.sum() for weights in (learn_weights(lists), rank_weights(lists, k)))
+
+    def worth(weights: np.ndarray) -> float:
+        return smooth_ndcg(lists, weights, k) - PRIOR_USERS / lists.n_lists * np.square(weights - likely).sum() / 2
+
+    best = worth(found)
+    assert best >= worth(likely) - 1e-6
+    for gives in range(3):
+        for takes in range(3):
+            moved = found.copy()
+            step = min(0.02, moved[gives])
+            moved[gives] -= step
+            moved[takes] += step
+            assert worth(moved) <= best + 1e-5
+
+
+def test_what_is_far_below_the_head_costs_likelihood_but_no_ndcg() -> None:
+    random, n_lists, each = np.random.default_rng(8), 3000, 20
+    is_relevant = np.zeros((n_lists, each), bool)
+    is_relevant[:, 0] = True
+    scores = random.standard_normal((n_lists, each, 2)) + is_relevant[:, :, None] * np.array([2.0, 1.0])
+    scores[::10, 0, 0] = -10.0  # the better component is wrong by far, of one in ten
+    indptr = np.arange(0, n_lists * each + 1, each)
+    lists = CandidateLists(
+        indptr, scores.reshape(-1, 2).astype(np.float32), is_relevant.ravel(), np.ones(n_lists, np.int64)
+    )
+    likely, ranked = learn_weights(lists), rank_weights(lists, 1)
+    heads = [list_ndcgs(lists, lists.scores @ weights, 1).mean() for weights in (likely, ranked)]
+    assert heads[1] > heads[0] + 0.1
+    assert 1.5 < ranked[0] / ranked[1] < 3
+    assert loss_of(lists, ranked) <= min(loss_of(lists, ranked * scale) for scale in (0.8, 1.25))
 
 
 def test_segments_have_weights_of_their_own_where_they_are_large() -> None:
@@ -120,6 +164,6 @@ def test_segments_have_weights_of_their_own_where_they_are_large() -> None:
     weights = weights_by_segment(lists, numbers, 3, 5)
     assert weights[0, 1] > 2 * weights[0, 0]
     assert weights[1, 0] > 2 * weights[1, 1]
-    np.testing.assert_array_equal(weights[2], tune_weights(lists, learn_weights(lists), 5))
+    np.testing.assert_array_equal(weights[2], rank_weights(lists, 5))
     crossed = cross_fitted_ndcgs(lists, numbers, 3, 5)
     assert crossed.mean() > cross_fitted_ndcgs(lists, np.zeros_like(numbers), 1, 5).mean() + 0.02
