@@ -237,7 +237,9 @@ def blend_facts(lists: CandidateLists, history: NDArray[np.int64], segments: tup
     """The weights by segment, and NDCG@k of each component and of the blend among the candidates of the same users.
 
     That of the blend is cross-fitted: users are scored by weights learned from others. So it is told whether segments
-    have weights of their own, and whether there is a blend at all, or the best component alone.
+    have weights of their own, and whether there is a blend at all, or the best component alone: where the blend is
+    worse by a standard error, for it is learned from more than the weights that are judged, and the best component was
+    chosen by the same users.
     """
     components, numbers = lists.scores.shape[1], np.searchsorted(np.array(segments), history, side="right")
     everybody, n_segments = np.zeros_like(numbers), len(segments) + 1
@@ -250,7 +252,9 @@ def blend_facts(lists: CandidateLists, history: NDArray[np.int64], segments: tup
     )
     is_segmented = bool(by_segment.mean() > blended.mean())
     gains = (by_segment if is_segmented else blended) - alone[best]
-    if gains.mean() <= 0:
+    standard_error = gains.std() / np.sqrt(len(gains))
+    is_blended = bool(gains.mean() > -standard_error)
+    if not is_blended:
         weights, is_segmented = np.eye(components)[[best]], False
     elif is_segmented:
         weights = weights_by_segment(lists, numbers, n_segments, k)
@@ -264,8 +268,8 @@ def blend_facts(lists: CandidateLists, history: NDArray[np.int64], segments: tup
         "ndcgs": [round(float(ndcgs.mean()), 6) for ndcgs in alone],
         "blend_ndcg": round(float((alone[best] + gains).mean()), 6),
         "gain": round(float(gains.mean()), 6),
-        "gain_standard_error": round(float(gains.std() / np.sqrt(len(gains))), 6),
-        "is_blended": bool(gains.mean() > 0),
+        "gain_standard_error": round(float(standard_error), 6),
+        "is_blended": is_blended,
     }
 
 
