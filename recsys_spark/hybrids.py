@@ -242,24 +242,21 @@ def blend_facts(lists: CandidateLists, history: NDArray[np.int64], segments: tup
     chosen by the same users.
     """
     components, numbers = lists.scores.shape[1], np.searchsorted(np.array(segments), history, side="right")
-    everybody, n_segments = np.zeros_like(numbers), len(segments) + 1
     if lists.n_lists == 0:
         return {"segments": [], "weights": [[1.0] * components], "ndcg_at": k, "is_blended": True}
     alone = [list_ndcgs(lists, lists.scores[:, place], k) for place in range(components)]
     best = int(np.argmax([ndcgs.mean() for ndcgs in alone]))
-    blended, by_segment = (
-        cross_fitted_ndcgs(lists, of_users, count, k) for of_users, count in ((everybody, 1), (numbers, n_segments))
-    )
-    is_segmented = bool(by_segment.mean() > blended.mean())
-    gains = (by_segment if is_segmented else blended) - alone[best]
+    alike, by_segment = cross_fitted_ndcgs(lists, numbers, len(segments) + 1, k)
+    is_segmented = bool(segments and by_segment.mean() > alike.mean())
+    gains = (by_segment if is_segmented else alike) - alone[best]
     standard_error = gains.std() / np.sqrt(len(gains))
     is_blended = bool(gains.mean() > -standard_error)
     if not is_blended:
         weights, is_segmented = np.eye(components)[[best]], False
     elif is_segmented:
-        weights = weights_by_segment(lists, numbers, n_segments, k)
+        weights = weights_by_segment(lists, numbers, len(segments) + 1, k)
     else:
-        weights = weights_by_segment(lists, everybody, 1, k)
+        weights = weights_by_segment(lists, np.zeros_like(numbers), 1, k)
     return {
         "segments": list(segments) if is_segmented else [],
         "weights": [[round(float(weight), 6) for weight in row] for row in weights],

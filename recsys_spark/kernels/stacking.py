@@ -22,7 +22,8 @@ SOFTNESS = 0.1
 
 _FOLDS = 4
 _LEAST_GAIN = 1e-8
-_CERTAIN = 12.0  # exp(-12) is 6e-6
+_BEYOND = 12.0  # ranks behind the cut, where a rank gains a hundred thousandth
+_TINY = 1e-300
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,9 +89,14 @@ class _ListwiseLoss:
 def weights_by_segment(lists: CandidateLists, numbers: NDArray[np.integer[Any]], n_segments: int, k: int) -> Weights:
     """The weights of the users of each segment, (n_segments, c), `numbers`, (u,), saying which they are in.
 
-    Those of `rank_weights`; in a segment near to those of all users. Segments of few have those of all.
+    Those of `rank_weights`; in a segment near to those of all users, which segments of few have.
     """
-    overall = rank_weights(lists, k)
+    return _near_overall(lists, numbers, n_segments, k, rank_weights(lists, k))
+
+
+def _near_overall(
+    lists: CandidateLists, numbers: NDArray[np.integer[Any]], n_segments: int, k: int, overall: Weights
+) -> Weights:
     rows = []
     for number in range(n_segments):
         some = lists.some(numbers == number)
@@ -101,16 +107,19 @@ def weights_by_segment(lists: CandidateLists, numbers: NDArray[np.integer[Any]],
 
 def cross_fitted_ndcgs(
     lists: CandidateLists, numbers: NDArray[np.integer[Any]], n_segments: int, k: int
-) -> NDArray[np.float64]:
-    """NDCG@k of each list, (u,), ordered by weights learned from the lists of other folds."""
-    folds, ndcgs = np.arange(lists.n_lists) % _FOLDS, np.zeros(lists.n_lists)
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """NDCG@k of each list, (u,), by weights of all users and by those of segments, learned from other folds."""
+    folds = np.arange(lists.n_lists) % _FOLDS
+    alike, by_segment = np.zeros(lists.n_lists), np.zeros(lists.n_lists)
     for fold in range(_FOLDS):
         is_here = folds == fold
-        weights = weights_by_segment(lists.some(~is_here), numbers[~is_here], n_segments, k)
-        here = lists.some(is_here)
+        others, here = lists.some(~is_here), lists.some(is_here)
+        overall = rank_weights(others, k)
+        weights = _near_overall(others, numbers[~is_here], n_segments, k, overall)
         of_rows = np.repeat(weights[numbers[is_here]], np.diff(here.indptr), axis=0)
-        ndcgs[is_here] = list_ndcgs(here, np.einsum("rc,rc->r", here.scores, of_rows), k)
-    return ndcgs
+        alike[is_here] = list_ndcgs(here, here.scores @ overall, k)
+        by_segment[is_here] = list_ndcgs(here, np.einsum("rc,rc->r", here.scores, of_rows), k)
+    return alike, by_segment
 
 
 def rank_weights(lists: CandidateLists, k: int, near: Weights | None = None) -> Weights:
@@ -203,12 +212,14 @@ def _smooth_ndcg(
         sums = np.zeros(end - first)
         for component in range(weights.size):
             sums += candidates[:, component] * weights[component]
+        # sigmoid(s - t) is exp(s) / (exp(s) + exp(t)): one exponential a candidate.
+        powers = np.maximum(np.exp(sums - sums.max()), _TINY)
         for place in range(end - first):
             if not is_relevant[first + place]:
                 continue
-            rank = _smooth_rank(candidates, sums, place, slopes)
+            rank = _smooth_rank(candidates, powers, place, slopes)
             beyond = rank - (k - 0.5)
-            if beyond < _CERTAIN:
+            if beyond < _BEYOND:
                 within, logarithm = 1.0 / (1.0 + np.exp(beyond)), np.log2(rank + 2.0)
                 gain = within / logarithm / ideals[min(n_relevant[number], k) - 1]
                 value += gain
@@ -218,22 +229,18 @@ def _smooth_ndcg(
 
 @compiled
 def _smooth_rank(
-    scores: NDArray[np.float64], sums: NDArray[np.float64], place: int, slopes: NDArray[np.float64]
+    scores: NDArray[np.float64], powers: NDArray[np.float64], place: int, slopes: NDArray[np.float64]
 ) -> float:
     """The rank of a candidate among the others, from 0 on; puts how it grows with each weight into `slopes`."""
-    rank, all_slopes = 0.0, 0.0
+    rank, all_slopes = -0.5, 0.0  # beside itself it is half a rank behind
     slopes[:] = 0.0
-    for other in range(sums.size):
-        ahead = sums[other] - sums[place]
-        if ahead > _CERTAIN:
-            rank += 1.0
-        elif other != place and ahead > -_CERTAIN:
-            share = 1.0 / (1.0 + np.exp(-ahead))
-            slope = share * (1.0 - share)
-            rank += share
-            all_slopes += slope
-            for component in range(slopes.size):
-                slopes[component] += slope * scores[other, component]
+    for other in range(powers.size):
+        share = powers[other] / (powers[other] + powers[place])
+        slope = share * (1.0 - share)
+        rank += share
+        all_slopes += slope
+        for component in range(slopes.size):
+            slopes[component] += slope * scores[other, component]
     slopes -= all_slopes * scores[place]
     return rank
 
