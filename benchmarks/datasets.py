@@ -101,6 +101,12 @@ def ml_1m_attributes() -> list[dict[str, str]]:
     ]
 
 
+def ncf_items() -> NDArray[np.int64]:
+    """The numbers that `ncf_train` has for the rated movies of MovieLens-1M, in the order of these."""
+    numbers = pa_csv.read_csv(FOLDER / "ml-1m" / "ncf" / "item_map.csv").sort_by("item")
+    return np.asarray(numbers.column("ncf_item"))
+
+
 def quest(fold: int, part: str = "train") -> TrainingPairs:
     """A fold of MovieLens-1M as Anelli et al. (UMAP 2022) split it.
 

@@ -40,7 +40,9 @@ from benchmarks.datasets import (
     gowalla,
     is_late,
     is_there,
+    ml_1m_attributes,
     ml_100k_attributes,
+    ncf_items,
     ncf_train,
     quest,
 )
@@ -90,12 +92,14 @@ class Run:
         return self.split.name
 
 
-def of_pairs(load: Callable[[], TrainingPairs]) -> Callable[[], Task]:
-    """Every pair counts as seen, nothing is known of the items; ids are positions."""
+def of_pairs(
+    load: Callable[[], TrainingPairs], about_items: Callable[[], pa.Table | None] = lambda: None
+) -> Callable[[], Task]:
+    """Every pair counts as seen; ids are positions."""
 
     def task() -> Task:
         pairs = load()
-        return Task(events_of(pairs), np.arange(pairs.n_users), np.arange(pairs.n_items))
+        return Task(events_of(pairs), np.arange(pairs.n_users), np.arange(pairs.n_items), about_items())
 
     return task
 
@@ -129,11 +133,19 @@ def movies_of_100k() -> pa.Table:
     return about.add_column(0, "item", pa.array(np.sort(ids.to_numpy())))
 
 
-def articles() -> Task:
-    """citeulike-t, ten articles of each user, and the words of all."""
-    pairs = citeulike("train", 10)
-    texts = pa.Table.from_pylist(citeulike_texts()).add_column(0, "item", pa.array(np.arange(pairs.n_items)))
-    return Task(events_of(pairs), np.arange(pairs.n_users), np.arange(pairs.n_items), texts)
+MOVIE_NAMES = ("title", "plot", "genres", "director", "actors", "year")
+
+
+def movies_of_ncf() -> pa.Table:
+    """What is known of the movies of MovieLens-1M, by their numbers in that split."""
+    known = pa.Table.from_pylist(ml_1m_attributes(), pa.schema([(name, pa.string()) for name in MOVIE_NAMES]))
+    return known.add_column(0, "item", pa.array(ncf_items()))
+
+
+def articles_of_citeulike() -> pa.Table:
+    """The words of the articles."""
+    texts = citeulike_texts()
+    return pa.Table.from_pylist(texts).add_column(0, "item", pa.array(np.arange(len(texts))))
 
 
 IMPLICIT = {"feedback": {"kind": "implicit"}, "evaluate": {"split": "random"}}
@@ -186,9 +198,10 @@ NCF = QUEST | {
     "ease": {"l2": 500.0},  # alone 1,320 is better; beside ials this is, by hand on another item of each user
     "graph_filter": {},
     "ranker": {"enabled": False},
+    "content": {"text": ["title", "plot"], "categories": ["genres", "director", "actors"], "numbers": ["year"]},
     # Ten places among a hundred are some hundreds among all: weights are tuned for lists as long as that.
     "recommend": {"model": "hybrid", "top_k": 200},
-    "hybrid": {"components": ["embedding", "neighbors", "ease", "graph_filter"], "candidates": 300},
+    "hybrid": {"components": ["embedding", "neighbors", "ease", "graph_filter", "content"], "candidates": 300},
 }
 GOWALLA = IMPLICIT | {
     "neighbors": NEAREST | {"k": 200},
@@ -214,8 +227,8 @@ SMALL = [
 FULL = [
     *SMALL,
     *(of_fold(fold) for fold in range(1, 5)),
-    Run(SPLITS["ml-1m/ncf"], of_pairs(ncf_train), NCF),
-    Run(SPLITS["citeulike-t/P10"], articles, CITEULIKE),
+    Run(SPLITS["ml-1m/ncf"], of_pairs(ncf_train, movies_of_ncf), NCF),
+    Run(SPLITS["citeulike-t/P10"], of_pairs(partial(citeulike, "train", 10), articles_of_citeulike), CITEULIKE),
     Run(SPLITS["gowalla"], of_pairs(gowalla), GOWALLA),
 ]
 
