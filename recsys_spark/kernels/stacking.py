@@ -143,7 +143,7 @@ def rank_weights(lists: CandidateLists, k: int, near: Weights | None = None) -> 
         return pull * float(away @ away) / 2 - value, pull * away - gradient
 
     weights = _on_the_simplex(objective, centre)
-    sums = (lists.scores.astype(np.float64) @ weights).astype(np.float32)[:, None]
+    sums = (lists.scores @ weights.astype(np.float32))[:, None]
     scale = learn_weights(CandidateLists(lists.indptr, sums, lists.is_relevant, lists.n_relevant))
     scaled: Weights = weights * scale
     return scaled
@@ -170,7 +170,7 @@ class _SmoothNdcg:
     def __init__(self, lists: CandidateLists, k: int) -> None:
         self._arrays = (
             kernel_input(lists.indptr, np.int64),
-            kernel_input(lists.scores, np.float64),
+            kernel_input(lists.scores, np.float32),
             kernel_input(lists.is_relevant, np.bool_),
             kernel_input(lists.n_relevant, np.int64),
         )
@@ -198,7 +198,7 @@ def list_ndcgs(lists: CandidateLists, sums: NDArray[Any], k: int) -> NDArray[np.
 @compiled
 def _smooth_ndcg(
     indptr: NDArray[np.int64],
-    scores: NDArray[np.float64],
+    scores: NDArray[np.float32],
     is_relevant: NDArray[np.bool_],
     n_relevant: NDArray[np.int64],
     weights: NDArray[np.float64],
@@ -229,7 +229,7 @@ def _smooth_ndcg(
 
 @compiled
 def _smooth_rank(
-    scores: NDArray[np.float64], powers: NDArray[np.float64], place: int, slopes: NDArray[np.float64]
+    scores: NDArray[np.float32], powers: NDArray[np.float64], place: int, slopes: NDArray[np.float64]
 ) -> float:
     """The rank of a candidate among the others, from 0 on; puts how it grows with each weight into `slopes`."""
     rank, all_slopes = -0.5, 0.0  # beside itself it is half a rank behind
