@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from typing import Any
 
@@ -15,6 +16,7 @@ from optuna.trial import create_trial
 from scipy import sparse, stats
 
 from benchmarks.datasets import late_part
+from benchmarks.peer_quality import check_settings
 from benchmarks.peers.contender import Contender, Fitted, Settings
 from benchmarks.peers.plain import ease_by_items, ease_by_users
 from benchmarks.peers.tuning import at_an_end, tune
@@ -190,3 +192,19 @@ def test_a_search_tries_defaults_first_and_keeps_the_best() -> None:
     assert len(set(tried)) == tuned.trials == 6
     assert tuned.settings == {"shift": best}
     assert tuned.validation == pytest.approx(-abs(best - 2), abs=1e-5)
+
+
+def test_given_settings_are_of_one_model_and_complete(capsys: pytest.CaptureFixture[str]) -> None:
+    def fit(pairs: TrainingPairs, settings: Settings, held_out: TrainingPairs | None) -> Fitted:
+        raise AssertionError
+
+    parser, space = argparse.ArgumentParser(), {"depth": IntDistribution(1, 3), "l2": FloatDistribution(0.0, 1.0)}
+    model, other = Contender("peer:tree", fit, space=space), Contender("peer:bush", fit)
+    check_settings(parser, [model], {"depth": 2, "l2": 0.5, "epochs": 7})
+    for models, given, said in (
+        ([model], {"depth": 2}, "of peer:tree are without l2"),
+        ([model, other], {}, "of one model, not of peer:tree, peer:bush"),
+    ):
+        with pytest.raises(SystemExit):
+            check_settings(parser, models, given)
+        assert said in capsys.readouterr().err
