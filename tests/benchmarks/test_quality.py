@@ -201,10 +201,10 @@ def test_given_settings_are_of_one_model_and_complete(capsys: pytest.CaptureFixt
     parser, space = argparse.ArgumentParser(), {"depth": IntDistribution(1, 3), "l2": FloatDistribution(0.0, 1.0)}
     model, other = Contender("peer:tree", fit, space=space), Contender("peer:bush", fit)
     check_settings(parser, [model], {"depth": 2, "l2": 0.5, "epochs": 7})
-    for models, given, said in (
+    for models, chosen, said in (
         ([model], {"depth": 2}, "of peer:tree are without l2"),
         ([model, other], {}, "of one model, not of peer:tree, peer:bush"),
     ):
         with pytest.raises(SystemExit):
-            check_settings(parser, models, given)
+            check_settings(parser, models, chosen)
         assert said in capsys.readouterr().err
