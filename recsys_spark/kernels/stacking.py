@@ -208,6 +208,8 @@ def _smooth_ndcg(
     value, gradient, slopes = 0.0, np.zeros(weights.size), np.zeros(weights.size)
     for number in range(n_relevant.size):
         first, end = indptr[number], indptr[number + 1]
+        if not is_relevant[first:end].any():
+            continue
         candidates = scores[first:end]
         sums = np.zeros(end - first)
         for component in range(weights.size):

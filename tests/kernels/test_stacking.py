@@ -151,6 +151,17 @@ def test_what_is_far_below_the_head_costs_likelihood_but_no_ndcg() -> None:
     assert loss_of(lists, ranked) <= min(loss_of(lists, ranked * scale) for scale in (0.8, 1.25))
 
 
+def test_lists_without_a_candidate_count_as_without_a_find() -> None:
+    lists = random_lists(9, 300, 2)
+    n_relevant = np.ones(2 * lists.n_lists + 1, np.int64)
+    n_relevant[1::2] = lists.n_relevant  # between the lists, before and after them are empty ones
+    with_empty = CandidateLists(np.repeat(lists.indptr, 2), lists.scores, lists.is_relevant, n_relevant)
+    near = np.array([0.5, 0.5])
+    # The mean NDCG is lower in proportion, and so is the pull.
+    np.testing.assert_allclose(rank_weights(with_empty, 3, near), rank_weights(lists, 3, near), atol=1e-3)
+    assert rank_weights(random_lists(9, 50, 1), 3).shape == (1,)
+
+
 def test_segments_have_weights_of_their_own_where_they_are_large() -> None:
     first, second = (random_lists(seed, 2 * LEAST_LISTS, 2) for seed in (1, 2))
     turned = first.scores[:, ::-1]  # the second component is the one that tells, in the first segment
