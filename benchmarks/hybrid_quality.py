@@ -151,7 +151,7 @@ def articles_of_citeulike() -> pa.Table:
 IMPLICIT = {"feedback": {"kind": "implicit"}, "evaluate": {"split": "random"}}
 NEAREST = {"k": 117, "weighting": "l2"}
 # Where there is no other word, `model`, `ease` and `graph_filter` have what the search of `peer_quality` has found for
-# each of them alone, on a tenth of the training pairs; `unobserved_weight` is its share of the default weight there.
+# each of them alone, on its slice of the training pairs; `unobserved_weight` is its share of the default weight there.
 QUEST = IMPLICIT | {
     "neighbors": NEAREST,
     "model": {"embedding_dim": 214, "unobserved_weight": 0.1993, "l2": 0.0107},
@@ -199,7 +199,7 @@ NCF = QUEST | {
     "graph_filter": {"dims": 130, "low_pass": 1.69},
     "ranker": {"enabled": False},
     "content": {"text": ["title", "plot"], "categories": ["genres", "director", "actors"], "numbers": ["year"]},
-    # Ten places among a hundred are some hundreds among all: weights are tuned for lists as long as that.
+    # Ten places among a hundred are some hundreds among all: weights are learned for lists as long as that.
     "recommend": {"model": "hybrid", "top_k": 200},
     "hybrid": {"components": ["embedding", "neighbors", "ease", "graph_filter", "content"], "candidates": 300},
 }

@@ -116,7 +116,7 @@ def main() -> int:
     models = chosen(parser, "--model", options.model, {contender.name: contender for contender in contenders()})
     if options.settings is not None:
         check_settings(parser, models, options.settings)
-        for split in splits if is_there(splits[0].folder) else ():
+        for split in (split for split in splits if is_there(split.folder)):
             print(json.dumps(fit_and_measure(models[0], split, options.settings)), flush=True)
         return 0
     by_name, failures = {split.name: split for split in FULL}, 0

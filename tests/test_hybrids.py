@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from recsys_spark.hybrids import blend_facts
-from recsys_spark.kernels.stacking import CandidateLists
+from recsys_spark.kernels.stacking import CandidateLists, list_ndcgs
 
 USERS, EACH, K = 800, 20, 5
 
@@ -35,7 +35,7 @@ def test_two_that_tell_different_things_are_blended() -> None:
         assert 0.5 < first / second < 2
 
 
-def test_one_that_tells_nothing_leaves_the_other_alone() -> None:
+def test_one_that_tells_nothing_gets_next_to_no_weight_or_none() -> None:
     found = [blend_facts(*candidates("nobody", seed), (50,), K) for seed in range(8)]
     for facts in found:
         assert facts["best_component"] == 0
@@ -44,6 +44,23 @@ def test_one_that_tells_nothing_leaves_the_other_alone() -> None:
     alone = [facts for facts in found if not facts["is_blended"]]
     assert alone
     assert all((facts["segments"], facts["weights"]) == ([], [[1.0, 0.0]]) for facts in alone)
+
+
+@pytest.mark.parametrize(("loss", "is_blended"), [(0.0, True), (0.5, True), (1.5, False)])
+def test_the_best_is_alone_where_the_blend_is_worse_by_a_standard_error(
+    loss: float, is_blended: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lists, history = candidates("everybody")
+    alone = [list_ndcgs(lists, lists.scores[:, place], K) for place in range(2)]
+    best = int(np.argmax([ndcgs.mean() for ndcgs in alone]))
+    differences = np.tile([-1.0, 1.0], USERS // 2)
+    judged = alone[best] + differences - loss / np.sqrt(USERS)  # of differences of standard deviation 1
+    monkeypatch.setattr("recsys_spark.hybrids.cross_fitted_ndcgs", lambda *_: (judged - 1e-9, judged))
+    facts = blend_facts(lists, history, (50,), K)
+    assert facts["gain"] == pytest.approx(-loss * facts["gain_standard_error"], abs=1e-5)
+    assert facts["is_blended"] == is_blended
+    expected = [[float(place == best) for place in range(2)]]
+    assert (facts["weights"] == expected and facts["segments"] == []) != is_blended
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -159,7 +159,11 @@ def test_lists_without_a_candidate_count_as_without_a_find() -> None:
     near = np.array([0.5, 0.5])
     # The mean NDCG is lower in proportion, and so is the pull.
     np.testing.assert_allclose(rank_weights(with_empty, 3, near), rank_weights(lists, 3, near), atol=1e-3)
-    assert rank_weights(random_lists(9, 50, 1), 3).shape == (1,)
+
+
+def test_one_component_has_its_likeliest_scale() -> None:
+    lists = random_lists(9, 300, 1)
+    np.testing.assert_allclose(rank_weights(lists, 3), learn_weights(lists), rtol=1e-6)
 
 
 def test_segments_have_weights_of_their_own_where_they_are_large() -> None:
