@@ -10,7 +10,8 @@ import pyarrow as pa
 from benchmarks.jobs import World
 from recsys_spark.blockwise.blocks import binary_cell
 from recsys_spark.blockwise.files import MappedArray, MappedStrings
-from recsys_spark.blockwise.reasons import EmbeddedItems, Source, VotingUsers, WeighingItems
+from recsys_spark.blockwise.profiles import EmbeddedProfile
+from recsys_spark.blockwise.reasons import EmbeddedItems, PooledItems, Source, VotingUsers, WeighingItems
 from recsys_spark.blockwise.scorers import (
     EmbeddingScorer,
     ItemShard,
@@ -72,10 +73,10 @@ def embedded(items: int, block: pa.RecordBatch, is_pooled: bool = False) -> Mode
         {"is_trained": held(np.ones(items, bool)), "is_new": held(np.zeros(items, bool))},
     )
     if is_pooled:
-        source = EmbeddedItems(held(vectors), is_unit=True, **flags)
+        source: Source = PooledItems(held(vectors), is_unit=True, **flags)
     else:
         turned = {"vectors": held(fixed.turned), "diagonal": held(fixed.diagonal), "axes": held(fixed.axes)}
-        source = EmbeddedItems(loss=LOSS, is_unit=False, **turned, **flags)
+        source = EmbeddedItems(loss=LOSS, users=EmbeddedProfile(vectors.shape[1]), **turned, **flags)
     return Model(block, EmbeddingScorer(one_shard(np.hstack([vectors, padding]))), source)
 
 

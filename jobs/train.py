@@ -12,7 +12,7 @@ from recsys_spark.storage.run_storage import RunStorage
 def run(storage: RunStorage, settings: Settings) -> Facts:
     """Write `selection` (has not seen the hold-out), its learning curve, `model` (has seen all), and users' blocks."""
     # TensorFlow takes seconds to import; only this step and embed_content need it
-    from recsys_spark import contents, item_models, learning, neighborhoods, popularity
+    from recsys_spark import contents, item_models, learning, neighborhoods, popularity, vae
 
     sample = learning.draw_users(storage, settings)
     start = learning.earlier_fit(storage, settings, "selection", sample)
@@ -30,6 +30,8 @@ def run(storage: RunStorage, settings: Settings) -> Facts:
         facts["neighborhood"] = neighborhoods.learn_similarity(storage, settings)
     for name in settings.item_models:
         facts[name] = item_models.learn_item_weights(storage, settings, name)
+    if "vae" in settings.components:
+        facts["vae"] = vae.learn_vae(storage, settings)
     if settings.popularity.segment is not None:
         facts["popularity"] = popularity.learn_segments(storage, settings.popularity)
     # Last, because a step that is killed runs anew, and the fits then end at once.

@@ -15,6 +15,7 @@ ComponentName = Literal[
     "content",
     "ease",
     "graph_filter",
+    "vae",
     "session_embedding",
     "session_content",
     "session_ease",
@@ -74,7 +75,7 @@ class HybridSettings(Section):
         None,
         description="What is blended; `session_...`: the same model of a user's newest items alone. None: `embedding` "
         "and `popularity`, and as far as the settings have what they need, `neighbors`, `content`, "
-        "`session_embedding`, `session_content`; `ease`, `session_ease` and `graph_filter` where they are named.",
+        "`session_embedding`, `session_content`; where they are named `ease`, `session_ease`, `graph_filter`, `vae`.",
     )
     segments: tuple[int, ...] = Field(
         (10, 50),

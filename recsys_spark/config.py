@@ -32,7 +32,7 @@ from recsys_spark.content_sections import ContentSettings
 from recsys_spark.diversity_sections import DiversitySettings
 from recsys_spark.errors import SettingsError
 from recsys_spark.export_sections import ExportName, StoreExport
-from recsys_spark.model_sections import ModelSettings, NeighborhoodSettings
+from recsys_spark.model_sections import ModelSettings, NeighborhoodSettings, VaeSettings
 from recsys_spark.reason_sections import ReasonSettings
 from recsys_spark.rule_sections import RuleSettings
 from recsys_spark.sections import (
@@ -83,6 +83,7 @@ class Settings(BaseSettings):
     reasons: ReasonSettings = ReasonSettings()
     ease: EaseSettings = EaseSettings()
     graph_filter: GraphFilterSettings = GraphFilterSettings()
+    vae: VaeSettings = VaeSettings()
     popularity: PopularitySettings = PopularitySettings()
     similar: SimilarSettings = SimilarSettings()
     evaluate: EvaluateSettings = EvaluateSettings()

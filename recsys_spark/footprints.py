@@ -161,13 +161,24 @@ def driver_bytes_of_item_models(settings: Settings, workload: Workload) -> int:
     return largest * workload.items**2 + 5_120 * workload.items + 8 * workload.interactions if largest else 0
 
 
+def driver_bytes_of_vae(settings: Settings, workload: Workload) -> int:
+    """What it holds while it trains the autoencoder of what users have."""
+    chosen = settings.vae
+    if "vae" not in settings.components:
+        return 0
+    users = min(workload.users, chosen.max_trained_users)
+    of_items = workload.items * (20 * (chosen.hidden_units + chosen.embedding_dim) + 40 * chosen.batch_users)
+    return int(TRAINING_BYTES + of_items + 8 * workload.interactions_a_user * users)
+
+
 def dims_of_lists(settings: Settings) -> int:
     """Columns of the item vectors that lists are products with."""
     model, content = settings.model.embedding_dim + EXTRA_COLUMNS, settings.content.embedding_dim
     if not settings.components:
         return model
     spaces = {name.removeprefix("session_") for name in settings.components}
-    widths = {"embedding": settings.model.embedding_dim + 1, "content": content, "popularity": 1}
+    vae = settings.vae.embedding_dim + 1
+    widths = {"embedding": settings.model.embedding_dim + 1, "content": content, "popularity": 1, "vae": vae}
     return max(1, sum(width for space, width in widths.items() if space in spaces))
 
 
@@ -176,6 +187,8 @@ def mapped_bytes_of_lists(settings: Settings, workload: Workload, segment_cells:
     users, items = workload.users, workload.items
     mapped = 4 * users * settings.neighborhood.embedding_dim if settings.neighborhood.enabled else 0
     mapped += 4 * items**2 * len(settings.item_models)
+    if "vae" in settings.components:
+        mapped += 4 * items * (settings.vae.hidden_units + settings.vae.embedding_dim + 1)
     if settings.uses_neighbors:
         mapped += 8 * workload.interactions + 8 * users
     for session, dims in (("session_embedding", settings.model.embedding_dim + 1), ("content", 0)):
@@ -188,6 +201,8 @@ def mapped_bytes_of_lists(settings: Settings, workload: Workload, segment_cells:
         mapped += mapped_bytes_of_diversity(settings, items)
     if settings.reasons.enabled and (settings.recommend.model == "embedding" or "embedding" in settings.components):
         mapped += 4 * items * settings.model.embedding_dim
+    if settings.reasons.enabled and "vae" in settings.components:
+        mapped += 4 * items * settings.vae.embedding_dim
     return mapped
 
 

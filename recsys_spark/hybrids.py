@@ -18,6 +18,7 @@ from recsys_spark.blockwise.items import distribute_items
 from recsys_spark.blockwise.plan import Blocks
 from recsys_spark.blockwise.profiles import (
     EmbeddedProfile,
+    EncodedProfile,
     ItemWeightProfile,
     NeighborProfile,
     PopularProfile,
@@ -30,6 +31,7 @@ from recsys_spark.blockwise.ranking import MappedNetwork, RankedScorer
 from recsys_spark.blockwise.scorers import ItemWeights, Scorer
 from recsys_spark.blockwise.tastes import distribute_tastes
 from recsys_spark.kernels.blending import center_vectors
+from recsys_spark.kernels.encoder import Encoder
 from recsys_spark.kernels.network import Network
 from recsys_spark.kernels.pooling import unit_rows
 from recsys_spark.kernels.stacking import CandidateLists, cross_fitted_ndcgs, list_ndcgs, weights_by_segment
@@ -154,6 +156,8 @@ def _gather(storage: RunStorage, settings: Settings, fit: Fit) -> _Parts:
             parts.add_vectors(name, name, PopularProfile(), popularity, model.popularity > 0)
         elif name == "neighbors":
             _add_neighbors(parts, model.popularity > 0)
+        elif name == "vae":
+            _add_vae(parts)
         else:
             _add_item_weights(parts, name, own)
     return parts
@@ -185,6 +189,14 @@ def _add_neighbors(parts: _Parts, is_known: Flags) -> None:
     learned = learned_similarity(parts.storage, parts.settings, parts.fit, source)
     positions = parts.share("neighbor-positions", np.flatnonzero(is_known).astype(np.int32))
     parts.add_scores("neighbors", NeighborProfile(ranges, positions, learned), is_known)
+
+
+def _add_vae(parts: _Parts) -> None:
+    folder = parts.storage.download(f"{parts.fit}-vae", parts.storage.scratch)
+    arrays = {path.stem: np.load(path, allow_pickle=False) for path in folder.glob("*.npy")}
+    encoder = tuple(parts.share(f"vae-{name}", arrays[name]) for name in Encoder._fields)
+    profile = EncodedProfile(encoder, parts.fit == "selection")
+    parts.add_vectors("vae", "vae", profile, arrays["item_vectors"], arrays["is_known"])
 
 
 def _add_item_weights(parts: _Parts, name: str, session: Session | None) -> None:

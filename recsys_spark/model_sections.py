@@ -261,3 +261,28 @@ class NeighborhoodSettings(Section):
         description="Most users the driver learns from, drawn by the seed; the work grows with the square of them.",
     )
     validation_users: int = Field(20_000, ge=1, description="Most users whose validation NDCG steers early stopping.")
+
+
+class VaeSettings(Section):
+    """The variational autoencoder of what users have, a component of a blend (`hybrid.components`: `vae`)."""
+
+    embedding_dim: int = Field(200, ge=1, le=4096, description="Latent size of users and items.")
+    hidden_units: int = Field(400, ge=1, le=4096, description="Size of each of its three hidden layers.")
+    kl_weight: float = Field(
+        0.005,
+        ge=0,
+        description="Weight of the divergence from a normal distribution, for each item of a user; more for less data.",
+    )
+    dropout: float = Field(0.5, ge=0, lt=1, description="Share of a user's items that the encoder does not see.")
+    learning_rate: float = Field(0.001, gt=0, description="Step size of Adam.")
+    batch_users: int = Field(250, ge=1, description="Users in a step.")
+    epochs: int = Field(100, ge=1, description="Most epochs; early stopping usually ends before.")
+    patience: int = Field(
+        10, ge=1, description="Epochs without a validation NDCG@10 better by .0003 before training stops."
+    )
+    max_trained_users: int = Field(
+        50_000,
+        ge=1,
+        description="Most users the driver learns from, drawn by the seed; the work grows with them times the items.",
+    )
+    validation_users: int = Field(20_000, ge=1, description="Most users whose validation NDCG steers early stopping.")

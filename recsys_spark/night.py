@@ -61,6 +61,8 @@ WRITERS = {
     "selection-ease": "train",
     "model-graph_filter": "train",
     "selection-graph_filter": "train",
+    "model-vae": "train",
+    "selection-vae": "train",
     "model-segments": "train",
     "selection-segments": "train",
     "learning_curve": "train",

@@ -27,6 +27,7 @@ from recsys_spark.footprints import (
     driver_bytes_of_item_models,
     driver_bytes_of_similarity,
     driver_bytes_of_training,
+    driver_bytes_of_vae,
     mapped_bytes_of_lists,
     mapped_bytes_of_training,
     worker_bytes_of_lists,
@@ -114,6 +115,8 @@ def _ways_to_train_in_less(settings: Settings) -> str:
         ways += ", or lower neighborhood.max_trained_users"
     if settings.item_models:
         ways += f", or do without {' and '.join(settings.item_models)}"
+    if "vae" in settings.components:
+        ways += ", or lower vae.batch_users and vae.hidden_units, or do without vae"
     return ways
 
 
@@ -158,6 +161,7 @@ def _training(settings: Settings, workload: Workload, tasks: int) -> Iterator[St
         driver_bytes_of_training(settings.model, workload) + driver_bytes_of_cold_items(settings, items),
         driver_bytes_of_similarity(settings, workload),
         driver_bytes_of_item_models(settings, workload),
+        driver_bytes_of_vae(settings, workload),
     )
     mapped = mapped_bytes_of_training(settings.model, workload) + 8 * cells_of_segments(settings, workload)
     yield StepPlan("train", 0, 0, mapped, 0, training, None)

@@ -19,12 +19,21 @@ from recsys_spark.blockwise.files import (
 )
 from recsys_spark.blockwise.hybrid import Component, HybridScorer
 from recsys_spark.blockwise.items import distribute_ids
-from recsys_spark.blockwise.profiles import ItemWeightProfile, NeighborProfile, PopularProfile, SessionProfile
+from recsys_spark.blockwise.profiles import (
+    EmbeddedProfile,
+    EncodedProfile,
+    ItemWeightProfile,
+    NeighborProfile,
+    PopularProfile,
+    SessionProfile,
+    VectorProfile,
+)
 from recsys_spark.blockwise.ranking import RankedScorer
 from recsys_spark.blockwise.reasons import (
     KINDS,
     EmbeddedItems,
     LikedContent,
+    PooledItems,
     PopularItems,
     SessionItems,
     Source,
@@ -99,6 +108,8 @@ def _source_of_component(storage: RunStorage, settings: Settings, component: Com
         return WeighingItems(profile.items, profile.session)
     if isinstance(profile, NeighborProfile):
         return VotingUsers(profile.ranges, None, profile.learned)
+    if isinstance(profile, EncodedProfile):
+        return _encoded(storage, profile)
     return PopularItems() if isinstance(profile, PopularProfile) else _embedded(storage, settings)
 
 
@@ -117,16 +128,35 @@ def _session(storage: RunStorage, name: str, profile: SessionProfile) -> Session
     return SessionItems(profile.vectors, session=profile.session, **shared)
 
 
-def _embedded(storage: RunStorage, settings: Settings) -> EmbeddedItems:
+def _embedded(storage: RunStorage, settings: Settings) -> EmbeddedItems | PooledItems:
     model = load_model(storage, "model")
     flags = {"is_trained": np.asarray(model.is_trained_item), "is_new": np.asarray(model.is_mapped_item)}
     if settings.model.can_fold_in and settings.model.loss != "ials":  # users are pooled
         shared = _share(storage, "embedding", vectors=model.item_vectors, **flags)
-        return EmbeddedItems(loss=None, is_unit=settings.model.is_cosine, **shared)
-    fixed = fixed_side(model.item_vectors[model.is_trained_item])
-    turned = {"vectors": model.item_vectors @ fixed.axes, "diagonal": fixed.diagonal, "axes": fixed.axes}
-    loss = _loss(storage, settings, model)
-    return EmbeddedItems(loss=loss, is_unit=False, **_share(storage, "embedding", **turned, **flags))
+        return PooledItems(is_unit=settings.model.is_cosine, **shared)
+    users, loss = EmbeddedProfile(model.embedding_dim), _loss(storage, settings, model)
+    return _by_vectors(storage, "embedding", model.item_vectors, flags, users, loss)
+
+
+def _encoded(storage: RunStorage, profile: EncodedProfile) -> EmbeddedItems:
+    """The encoder is no sum over items: theirs count evenly, as those of users with vectors of their own."""
+    folder = storage.download("model-vae", storage.scratch)
+    vectors, is_known = (np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("item_vectors", "is_known"))
+    flags = {"is_trained": is_known, "is_new": np.zeros_like(is_known)}
+    return _by_vectors(storage, "vae", vectors[:, :-1], flags, profile, None)
+
+
+def _by_vectors(
+    storage: RunStorage,
+    name: str,
+    vectors: NDArray[np.float32],
+    flags: dict[str, NDArray[np.bool_]],
+    users: VectorProfile,
+    loss: WholeDataLoss | None,
+) -> EmbeddedItems:
+    fixed = fixed_side(vectors[flags["is_trained"]])
+    turned = {"vectors": vectors @ fixed.axes, "diagonal": fixed.diagonal, "axes": fixed.axes}
+    return EmbeddedItems(loss=loss, users=users, **_share(storage, name, **turned, **flags))
 
 
 def _loss(storage: RunStorage, settings: Settings, model: Embeddings) -> WholeDataLoss | None:

@@ -251,6 +251,9 @@ def known_items(storage: RunStorage, name: str) -> NDArray[np.bool_]:
     if source in ("ease", "graph_filter"):
         folder = storage.download(f"model-{source}", storage.scratch)
         return np.asarray(np.load(folder / "places.npy", allow_pickle=False) >= 0)
+    if source == "vae":
+        folder = storage.download("model-vae", storage.scratch)
+        return np.asarray(np.load(folder / "is_known.npy", allow_pickle=False))
     model = load_model(storage, "model")
     return model.is_scored_item if source == "embedding" else model.popularity > 0
 

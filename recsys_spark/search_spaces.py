@@ -20,7 +20,18 @@ Values = Mapping[str, Any]
 """A value for each setting that differs from the settings as they are."""
 
 _FIRST_STEPS = {"content": "embed_content", "neighbors": "neighbors"}
-_TRAINED = ("model", "neighborhood", "recommend", "hybrid", "session", "ranker", "diversity", "ease", "graph_filter")
+_TRAINED = (
+    "model",
+    "neighborhood",
+    "recommend",
+    "hybrid",
+    "session",
+    "ranker",
+    "diversity",
+    "ease",
+    "graph_filter",
+    "vae",
+)
 TUNABLE = (*_TRAINED, "popularity", *_FIRST_STEPS)
 """Sections that do not change what is known or how it is measured."""
 
@@ -103,6 +114,11 @@ def _spaces(settings: Settings) -> dict[str, dict[str, SearchSpace]]:
         },
         "ease": {"ease.l2": _range(20.0, 5_000.0)},
         "graph_filter": {"graph_filter.dims": _range(16, 512), "graph_filter.low_pass": _range(0.03, 3.0)},
+        "vae": {
+            "vae.embedding_dim": _range(50, 400),
+            "vae.hidden_units": _range(100, 800),
+            "vae.kl_weight": _range(0.0005, 0.05),
+        },
     }
 
 

@@ -89,6 +89,25 @@ def test_a_blend_is_planned_by_its_components() -> None:
     assert held == 4 * 64 * 100 * 7 * (2 * 7 + 16)
 
 
+def test_an_autoencoder_is_planned_by_items_and_the_users_of_a_batch() -> None:
+    workload, names = Workload(1_000_000, 50_000, 5_000_000), ["embedding", "popularity"]
+    plain, more = (
+        settings(
+            recommend={"model": "hybrid"},
+            hybrid={"components": components},
+            reasons={"enabled": True},
+            model={"embedding_dim": 1, "max_trained_users": 1_000},
+            vae={"batch_users": 100, "hidden_units": 300, "embedding_dim": 150, "max_trained_users": 10_000},
+        )
+        for components in (names, [*names, "vae"])
+    )
+    before, after = (plan_night(each, workload, SPEEDS, cores=2) for each in (plain, more))
+    held = 40 * 2**20 + 50_000 * (20 * 450 + 40 * 100) + 8 * 5 * 10_000
+    assert plan_of("train", after).driver_bytes == held > plan_of("train", before).driver_bytes
+    mapped = plan_of("recommend", after).disk_bytes - plan_of("recommend", before).disk_bytes
+    assert mapped == 4 * 50_000 * (151 + 300 + 151 + 150)
+
+
 def test_lists_that_are_reranked_are_planned_by_their_candidates() -> None:
     source = {"path": "x", "id": "i", "attributes": {"genres": "g"}}
     workload, plain = Workload(1_000_000, 10_000, 5_000_000), settings(items=source)

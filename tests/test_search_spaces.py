@@ -36,9 +36,10 @@ def test_every_model_has_a_space(model: str) -> None:
 
 
 def test_a_blend_has_the_spaces_of_its_components() -> None:
-    blend = {"recommend": {"model": "hybrid"}, "hybrid": {"components": ["ease", "embedding", "session_ease"]}}
+    blend = {"recommend": {"model": "hybrid"}, "hybrid": {"components": ["ease", "embedding", "session_ease", "vae"]}}
     assert set(search_space(settings(**blend))) == {
         "model.embedding_dim", "model.l2", "model.unobserved_weight", "ease.l2", "session.half_life_items",
+        "vae.embedding_dim", "vae.hidden_units", "vae.kl_weight",
     }  # fmt: skip
 
 

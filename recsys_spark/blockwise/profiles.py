@@ -17,6 +17,7 @@ from recsys_spark.blockwise.scorers import ItemWeights
 from recsys_spark.blockwise.tastes import TASTE_COLUMNS
 from recsys_spark.blockwise.user_rows import ROW_COLUMNS, ItemRange
 from recsys_spark.kernels.csr import CsrRows, IndexLists
+from recsys_spark.kernels.encoder import Encoder, encode_rows
 from recsys_spark.kernels.item_models import score_by_items
 from recsys_spark.kernels.neighbor_scoring import sum_votes
 from recsys_spark.kernels.pooling import pool_weighted, session_weights
@@ -92,6 +93,20 @@ class SessionProfile:
         vectors = self.vectors.load()
         rows = session_rows(block, len(vectors), self.session, self.hold_out)
         return pool_weighted(rows, rows.values, vectors)
+
+
+@dataclass(frozen=True)
+class EncodedProfile:
+    """What an encoder makes of a user's items, and the 1 that picks the items' biases; `arrays` are the encoder's."""
+
+    arrays: tuple[MappedArray, ...]
+    hold_out: bool
+    columns = ROW_COLUMNS
+
+    def of(self, block: Block) -> Floats:
+        """The users' vectors, (users, d + 1)."""
+        encoder = Encoder(*(array.load() for array in self.arrays))
+        return encode_rows(session_rows(block, len(encoder.inputs), None, self.hold_out), encoder)
 
 
 @dataclass(frozen=True)

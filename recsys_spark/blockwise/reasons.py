@@ -15,12 +15,11 @@ from recsys_spark.blockwise.blocks import array_of, rows_of, user_positions
 from recsys_spark.blockwise.files import MappedArray
 from recsys_spark.blockwise.learned import LearnedSimilarity
 from recsys_spark.blockwise.plan import Block
-from recsys_spark.blockwise.profiles import Session, session_rows
+from recsys_spark.blockwise.profiles import Session, VectorProfile, session_rows
 from recsys_spark.blockwise.scorers import ItemWeights
 from recsys_spark.blockwise.tastes import TASTE_COLUMNS, Tastes
 from recsys_spark.blockwise.user_rows import ROW_COLUMNS, ItemRange
 from recsys_spark.kernels.attribution import (
-    Attribution,
     even_attribution,
     least_squares_attribution,
     pooled_attribution,
@@ -109,41 +108,61 @@ class SessionItems:
 
 
 @dataclass(frozen=True)
-class EmbeddedItems:
-    """The user's items by their embeddings, (items, d), of those that are trained, (items,).
+class PooledItems:
+    """The user's items by their embeddings, (items, d), of those that are trained, (items,), which users are pooled of.
 
-    `is_new`, (items,): the item's embedding is made of its content. With `diagonal` the vectors are turned, by `axes`,
-    so that their Gram matrix has it as diagonal: of the trained items, of which there are `n_trained`. Terms are those
-    of least squares with `loss`, and else even ones. Without `diagonal` users are pooled: `is_unit`, to length one.
+    `is_new`, (items,): the item's embedding is made of its content. `is_unit`: users are of length one.
     """
 
     vectors: MappedArray
     is_trained: MappedArray
     is_new: MappedArray
-    diagonal: MappedArray | None = None
-    axes: MappedArray | None = None
-    loss: WholeDataLoss | None = None
     is_unit: bool = False
-    columns = (*ROW_COLUMNS, "vectors", "is_trained")
+    columns = ROW_COLUMNS
 
     def __call__(self, block: Block, listed: Listed, most: int) -> Evidence:
         """As in `Source`."""
-        vectors, is_trained = self.vectors.load(), self.is_trained.load()
-        rows = rows_of(block, len(vectors))
-        found = self._attribute(block, rows.select(is_trained[rows.indices]), vectors, int(is_trained.sum()))
+        vectors, rows = self.vectors.load(), _trained_rows(block, self.is_trained)
+        lengths = np.diff(rows.indptr)
+        shares = np.repeat(1.0 / np.sqrt(np.maximum(lengths, 1)), lengths).astype(np.float32)
+        found = pooled_attribution(rows, shares, vectors, self.is_unit)
         terms = largest_products(found.rows, found.scales, vectors, vectors, listed, most)
         return _because_items(terms, listed, self.is_new)
 
-    def _attribute(self, block: Block, rows: CsrRows, vectors: NDArray[np.float32], n_trained: int) -> Attribution:
-        if self.diagonal is None or self.axes is None:
-            lengths = np.diff(rows.indptr)
-            shares = np.repeat(1.0 / np.sqrt(np.maximum(lengths, 1)), lengths).astype(np.float32)
-            return pooled_attribution(rows, shares, vectors, self.is_unit)
-        users = array_of(block, "vectors", np.float32).reshape(rows.n_rows, -1)[:, : vectors.shape[1]]
-        turned, diagonal = users @ self.axes.load(), self.diagonal.load()
+
+@dataclass(frozen=True)
+class EmbeddedItems:
+    """The user's items by their embeddings, (items, d), of those that are trained, (items,), and his own vector.
+
+    `is_new`, (items,): the item's embedding is made of its content. The items' vectors are turned, by `axes`, so that
+    the Gram matrix of the trained ones has the `diagonal`; the users' are the first d columns of `users`. Terms are
+    those of least squares with `loss`, and else even ones.
+    """
+
+    vectors: MappedArray
+    is_trained: MappedArray
+    is_new: MappedArray
+    diagonal: MappedArray
+    axes: MappedArray
+    users: VectorProfile
+    loss: WholeDataLoss | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of columns."""
+        return (*ROW_COLUMNS, *self.users.columns)
+
+    def __call__(self, block: Block, listed: Listed, most: int) -> Evidence:
+        """As in `Source`."""
+        vectors, rows = self.vectors.load(), _trained_rows(block, self.is_trained)
+        turned = self.users.of(block)[:, : vectors.shape[1]] @ self.axes.load()
+        diagonal, n_trained = self.diagonal.load(), int(self.is_trained.load().sum())
         if self.loss is None:
-            return even_attribution(rows, turned, vectors, diagonal, n_trained)
-        return least_squares_attribution(rows, turned, vectors, diagonal, self.loss, n_trained)
+            found = even_attribution(rows, turned, vectors, diagonal, n_trained)
+        else:
+            found = least_squares_attribution(rows, turned, vectors, diagonal, self.loss, n_trained)
+        terms = largest_products(found.rows, found.scales, vectors, vectors, listed, most)
+        return _because_items(terms, listed, self.is_new)
 
 
 @dataclass(frozen=True)
@@ -194,6 +213,12 @@ class VotingUsers:
             for into, array in zip(terms, some, strict=True):
                 into[is_here] = array[is_here]
         return Evidence(np.where(terms.counts > 0, BECAUSE_USERS, UNEXPLAINED).astype(np.uint8), terms)
+
+
+def _trained_rows(block: Block, is_trained: MappedArray) -> CsrRows:
+    flags = is_trained.load()
+    rows = rows_of(block, len(flags))
+    return rows.select(flags[rows.indices])
 
 
 def _because_items(terms: Terms, listed: Listed, is_new: MappedArray | None) -> Evidence:

@@ -26,7 +26,8 @@ from recsys_spark.blockwise.items import distribute_items
 from recsys_spark.blockwise.lists import recommend
 from recsys_spark.blockwise.neighbors import pack_neighbors
 from recsys_spark.blockwise.plan import MovedBlocks
-from recsys_spark.blockwise.reasons import KINDS, EmbeddedItems, VotingUsers, WeighingItems
+from recsys_spark.blockwise.profiles import EmbeddedProfile
+from recsys_spark.blockwise.reasons import KINDS, EmbeddedItems, PooledItems, Source, VotingUsers, WeighingItems
 from recsys_spark.blockwise.scorers import (
     EmbeddingScorer,
     ItemWeights,
@@ -186,11 +187,12 @@ def test_users_that_follow_from_their_items_are_explained_by_them(
     is_pooled = fold_in == "pooled"
     if is_pooled:
         solver: FoldIn = distribute_pooling(spark, VECTORS, IS_TRAINED, True, 1, tmp_path / "solver")
-        embedded = EmbeddedItems(loss=None, is_unit=True, **share(spark, tmp_path / "shared", vectors=VECTORS, **flags))
+        embedded: Source = PooledItems(is_unit=True, **share(spark, tmp_path / "shared", vectors=VECTORS, **flags))
     else:
         solver = distribute_least_squares(spark, VECTORS, IS_TRAINED, LOSS, 1, tmp_path / "solver")
         turned = {"vectors": VECTORS @ fixed.axes, "diagonal": fixed.diagonal, "axes": fixed.axes}
-        embedded = EmbeddedItems(loss=LOSS, is_unit=False, **share(spark, tmp_path / "shared", **turned, **flags))
+        shared = share(spark, tmp_path / "shared", **turned, **flags)
+        embedded = EmbeddedItems(loss=LOSS, users=EmbeddedProfile(VECTORS.shape[1]), **shared)
     users = fold_in_users(MovedBlocks((blocks(block_users),)), solver, N_ITEMS, False, USER_EMBEDDINGS).frame()
     is_scored = np.ones(N_ITEMS, bool)
     columns = item_columns(VECTORS, np.zeros(N_ITEMS, np.float32), POPULARITY, is_scored)

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_spark.kernels.encoder import Encoder
+from tests.kernels.test_encoder import by_layers
 from tests.night.catalogue import Workspace
 from tests.night.oracles import SPLITS
 
@@ -58,6 +60,11 @@ class Oracle:
         scores[:, arrays["positions"]] = weights[:, arrays["positions"]] @ arrays["weights"].astype(float)
         return scores
 
+    def encoded(self) -> Scores:
+        arrays = self.workspace.arrays(f"{self.fit}-vae")
+        users = by_layers(self.has > 0, Encoder(*(arrays[name] for name in Encoder._fields)))
+        return users @ arrays["item_vectors"].T.astype(float)
+
     def neighbors(self) -> Scores:
         """From the table for the lists; without the hold-out, by distances computed here."""
         weights = np.zeros((self.shape[0], self.shape[0]))
@@ -85,6 +92,7 @@ class Oracle:
             (self.content(self.ratings), described),
             (self.by_items("ease", self.has), popular),
             (self.by_items("graph_filter", self.has), popular),
+            (self.encoded(), popular),
             (self.embedded_session(), scored),
             (self.content(self.session), described),
             (self.by_items("ease", self.session), popular),
