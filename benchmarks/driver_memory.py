@@ -1,7 +1,8 @@
 """What the driver holds beside the embedding model, beside the formulas of `docs/scaling.md`.
 
 `ease` and `graph_filter`: weights of items by items. `content`: the autoencoder, two epochs, over items of 200 terms.
-`cold_items`: the mapping of their features to vectors of the embedding model. `blend`: the weights of five components,
+`cold_items`: the mapping of their features to vectors of the embedding model. `vae`: the autoencoder of what users
+have, two epochs. `blend`: the weights of five components,
 by segments, over candidates of some users (5,000 by default). Each in a process of its own: its peak beyond what it
 held after the same with little. Mapped pages are not counted.
 """
@@ -29,6 +30,7 @@ from recsys_spark.footprints import (
     driver_bytes_of_cold_items,
     driver_bytes_of_content,
     driver_bytes_of_item_models,
+    driver_bytes_of_vae,
 )
 from recsys_spark.hybrids import blend_facts
 from recsys_spark.item_models import fit_item_weights
@@ -37,6 +39,8 @@ from recsys_spark.kernels.stacking import CandidateLists
 from recsys_spark.models.cold_items import map_cold_items
 from recsys_spark.models.content import ItemContent, fit_content
 from recsys_spark.models.embeddings import untrained_embeddings
+from recsys_spark.models.interactions import select_trained
+from recsys_spark.models.vae import fit_vae
 
 ITEMS = {"path": "b.csv", "id": "item", "attributes": {"text": "text"}}
 COMPONENTS = ("embedding", "popularity", "neighbors", "content", "ease")
@@ -110,6 +114,22 @@ def cold_items() -> Work:
     return Work(run, lambda items: driver_bytes_of_cold_items(settings, items) + 4 * items * dims)
 
 
+def vae() -> Work:
+    settings = settings_of(recommend={"model": "hybrid"}, hybrid={"components": ["vae"]})
+
+    def case(items: int) -> Case:
+        return Case(2_000, items, 120_000)
+
+    def run(items: int) -> None:
+        fit_vae(select_trained(case(items).pairs(), 1, 1), settings.vae, 0, epochs=2)
+
+    def stated(items: int) -> int:
+        of_case = case(items)
+        return driver_bytes_of_vae(settings, Workload(of_case.users, items, of_case.interactions))
+
+    return Work(run, stated)
+
+
 def blend() -> Work:
     settings = settings_of(recommend={"model": "hybrid"}, hybrid={"components": COMPONENTS}, content={"text": ["text"]})
 
@@ -135,6 +155,7 @@ WORKS = {
     "graph_filter": item_models("graph_filter"),
     "content": content(),
     "cold_items": cold_items(),
+    "vae": vae(),
     "blend": blend(),
 }
 SMALL = [("ease", 5_000), ("blend", 2_000)]
@@ -143,6 +164,7 @@ FULL = [
     *(("graph_filter", items) for items in (5_000, 10_000)),
     *(("content", items) for items in (10_000, 40_000)),
     *(("cold_items", items) for items in (10_000, 40_000)),
+    *(("vae", items) for items in (10_000, 40_000)),
     *(("blend", users) for users in (2_000, 5_000)),
 ]
 

@@ -26,6 +26,7 @@ from recsys_spark.models.validation import K, RankingValidation
 LAYERS = 3
 _MONITOR, _LEAST_GAIN = f"val_ndcg@{K}", 3e-4  # the gain of NDCG as in `training`
 _PRIOR, _WIDE_LOG_VARIANCE = (0.15, 0.75, 0.1), 10.0  # as in RecVAE
+_AVERAGED = 0.98  # of an average of weights is as before: single steps are noisy by more than epochs differ
 _LARGEST_LOG_VARIANCE = 10.0  # of the first steps, when it may be anything
 
 Tensor = Any
@@ -196,14 +197,15 @@ def fit_vae(
     rows = rows_of_pairs(part.pairs)
     referee = None if validation is None else RankingValidation(part, validation, settings.validation_users, seed)
     epoch_log, stopping = _Epochs(rows, referee if referee is not None and len(referee.users) else None, on_epoch), None
-    callbacks: list[Any] = [epoch_log]
+    # The averages stand in the model at the end of an epoch, when it is measured and kept.
+    callbacks: list[Any] = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True), epoch_log]
     if epoch_log.referee is not None and epochs is None:
         stopping = keras.callbacks.EarlyStopping(
             _MONITOR, _LEAST_GAIN, settings.patience, mode="max", restore_best_weights=True
         )
         callbacks.append(stopping)
     model = HistoryAutoencoder(rows.n_columns, settings, seed)
-    model.compile(keras.optimizers.Adam(settings.learning_rate))
+    model.compile(keras.optimizers.Adam(settings.learning_rate, use_ema=True, ema_momentum=_AVERAGED))
     # Without shuffle, because Keras would shuffle the batches once more, by the global generator.
     model.fit(
         HistoryBatches(rows, settings.batch_users, seed),
