@@ -197,11 +197,12 @@ NCF = QUEST | {
     "model": {"embedding_dim": 192, "unobserved_weight": 0.3, "l2": 0.007},  # benchmarks.tune_ncf
     "ease": {"l2": 1247.0},  # of the search of EASE in NumPy
     "graph_filter": {"dims": 130, "low_pass": 1.69},
+    "vae": {"kl_weight": 0.0025},  # of a few on another item of each user, by hand
     "ranker": {"enabled": False},
     "content": {"text": ["title", "plot"], "categories": ["genres", "director", "actors"], "numbers": ["year"]},
     # Ten places among a hundred are some hundreds among all: weights are learned for lists as long as that.
     "recommend": {"model": "hybrid", "top_k": 200},
-    "hybrid": {"components": ["embedding", "neighbors", "ease", "graph_filter", "content"], "candidates": 300},
+    "hybrid": {"components": ["embedding", "neighbors", "ease", "graph_filter", "vae", "content"], "candidates": 300},
 }
 GOWALLA = IMPLICIT | {
     "neighbors": NEAREST | {"k": 200},

@@ -25,6 +25,7 @@ TERMS_OF_AN_ITEM = 200  # words and categories, taken to be so many
 CATEGORIES_OF_AN_ITEM = 4  # taken to be so many
 SCORES_BYTES = 48 << 20  # of some users with all items, by weights of items, and what they are made of
 TRAINING_BYTES = 40 << 20  # parts of what is computed over all pairs
+VAE_BYTES = 160 << 20  # what its training holds with hardly any items
 RANKED_USERS = 64  # at once
 
 
@@ -168,7 +169,7 @@ def driver_bytes_of_vae(settings: Settings, workload: Workload) -> int:
         return 0
     users = min(workload.users, chosen.max_trained_users)
     of_items = workload.items * (20 * (chosen.hidden_units + chosen.embedding_dim) + 40 * chosen.batch_users)
-    return int(TRAINING_BYTES + of_items + 8 * workload.interactions_a_user * users)
+    return int(VAE_BYTES + of_items + 8 * workload.interactions_a_user * users)
 
 
 def dims_of_lists(settings: Settings) -> int:

@@ -102,7 +102,7 @@ def test_an_autoencoder_is_planned_by_items_and_the_users_of_a_batch() -> None:
         for components in (names, [*names, "vae"])
     )
     before, after = (plan_night(each, workload, SPEEDS, cores=2) for each in (plain, more))
-    held = 40 * 2**20 + 50_000 * (20 * 450 + 40 * 100) + 8 * 5 * 10_000
+    held = 160 * 2**20 + 50_000 * (20 * 450 + 40 * 100) + 8 * 5 * 10_000
     assert plan_of("train", after).driver_bytes == held > plan_of("train", before).driver_bytes
     mapped = plan_of("recommend", after).disk_bytes - plan_of("recommend", before).disk_bytes
     assert mapped == 4 * 50_000 * (151 + 300 + 151 + 150)

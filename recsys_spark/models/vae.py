@@ -189,7 +189,7 @@ def fit_vae(
 
     With `validation` (indexed like `part.all_pairs`) and no `epochs`, training stops after `settings.patience` epochs
     without a better NDCG@10, and keeps the best epoch; without, it runs `epochs` or else `settings.epochs`. Time of an
-    epoch grows with users x items. Bytes: 20 x (h + d) an item, 40 x items a user of a batch.
+    epoch grows with users x items. Bytes: 160 MB, 20 x (h + d) an item, 40 x items a user of a batch.
 
     Raises:
         RecsysError: the loss is no longer a number.
