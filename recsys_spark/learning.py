@@ -45,6 +45,8 @@ from recsys_spark.tables import (
 
 if TYPE_CHECKING:
     from recsys_spark.config import Settings
+    from recsys_spark.models.neighborhood import NeighborhoodFit
+    from recsys_spark.models.vae import VaeFit
     from recsys_spark.storage.run_storage import RunStorage
 
 FitName = Literal["model", "selection"]
@@ -313,6 +315,19 @@ def training_facts(selection: Fit, final: Fit, settings: Settings, sample: UserS
         "trained_users": int(final.embeddings.is_trained_user.sum()),
         "trained_items": int(final.embeddings.is_trained_item.sum()),
         "mapped_items": int(final.embeddings.is_mapped_item.sum()),
+    }
+
+
+def facts_of_fits(
+    selection: VaeFit | NeighborhoodFit, final: VaeFit | NeighborhoodFit, sample: UserSample | None
+) -> Facts:
+    """What the run keeps of a model that is learned beside the embeddings: losses, validation, epochs, the sample."""
+    return {
+        "losses": [log.loss for log in selection.history],
+        "validation_ndcgs": [log.validation_ndcg for log in selection.history],
+        "best_epoch": selection.best_epoch,
+        "refit_epochs": len(final.history),
+        "sampled_users": sample.size if sample else None,
     }
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recsys_spark.audit import Facts
-from recsys_spark.learning import FitName, epoch_reporter, read_pairs, sample_users
+from recsys_spark.learning import FitName, epoch_reporter, facts_of_fits, read_pairs, sample_users
 from recsys_spark.models.interactions import TrainingPairs
 from recsys_spark.models.neighborhood import NeighborhoodFit, fit_neighborhood
 from recsys_spark.scoring import ITEM_VECTORS, neighbor_mode
@@ -29,13 +29,7 @@ def learn_similarity(storage: RunStorage, settings: Settings) -> Facts:
         settings, read_pairs(storage, sample=sample), None, selection.best_epoch or settings.neighborhood.epochs
     )
     _keep(storage, "model", final)
-    return {
-        "losses": [log.loss for log in selection.history],
-        "validation_ndcgs": [log.validation_ndcg for log in selection.history],
-        "best_epoch": selection.best_epoch,
-        "refit_epochs": len(final.history),
-        "sampled_users": sample.size if sample else None,
-    }
+    return facts_of_fits(selection, final, sample)
 
 
 def _fit(

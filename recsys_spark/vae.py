@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from recsys_spark.audit import Facts
 from recsys_spark.blockwise.files import save_arrays
-from recsys_spark.learning import SEEN, FitName, UserSample, epoch_reporter, read_pairs, sample_users
+from recsys_spark.learning import SEEN, FitName, UserSample, epoch_reporter, facts_of_fits, read_pairs, sample_users
 from recsys_spark.models.interactions import NothingToTrainError, TrainingPairs, select_trained
 from recsys_spark.models.vae import VaeFit, fit_vae, untrained_vae
 from recsys_spark.tables import USERS
@@ -25,13 +25,7 @@ def learn_vae(storage: RunStorage, settings: Settings) -> Facts:
     del validation
     final = _fit(storage, settings, "model", sample, epochs=selection.best_epoch)
     _keep(storage, "model", final)
-    return {
-        "losses": [log.loss for log in selection.history],
-        "validation_ndcgs": [log.validation_ndcg for log in selection.history],
-        "best_epoch": selection.best_epoch,
-        "refit_epochs": len(final.history),
-        "sampled_users": sample.size if sample else None,
-    }
+    return facts_of_fits(selection, final, sample)
 
 
 def _fit(
