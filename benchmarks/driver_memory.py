@@ -2,9 +2,9 @@
 
 `ease` and `graph_filter`: weights of items by items. `content`: the autoencoder, two epochs, over items of 200 terms.
 `cold_items`: the mapping of their features to vectors of the embedding model. `vae`: the autoencoder of what users
-have, two epochs. `blend`: the weights of five components,
-by segments, over candidates of some users (5,000 by default). Each in a process of its own: its peak beyond what it
-held after the same with little. Mapped pages are not counted.
+have, two epochs. `blend`: the weights of five components, by segments, over candidates of some users (5,000 by
+default). Each in a process of its own: its peak beyond what it held after the same with little. Mapped pages are not
+counted.
 """
 
 from __future__ import annotations

@@ -189,7 +189,7 @@ def mapped_bytes_of_lists(settings: Settings, workload: Workload, segment_cells:
     mapped = 4 * users * settings.neighborhood.embedding_dim if settings.neighborhood.enabled else 0
     mapped += 4 * items**2 * len(settings.item_models)
     if "vae" in settings.components:
-        mapped += 4 * items * (settings.vae.hidden_units + settings.vae.embedding_dim + 1)
+        mapped += 4 * items * settings.vae.hidden_units
     if settings.uses_neighbors:
         mapped += 8 * workload.interactions + 8 * users
     for session, dims in (("session_embedding", settings.model.embedding_dim + 1), ("content", 0)):

@@ -193,7 +193,7 @@ def _add_neighbors(parts: _Parts, is_known: Flags) -> None:
 
 def _add_vae(parts: _Parts) -> None:
     folder = parts.storage.download(f"{parts.fit}-vae", parts.storage.scratch)
-    arrays = {path.stem: np.load(path, allow_pickle=False) for path in folder.glob("*.npy")}
+    arrays = {path.stem: np.load(path, mmap_mode="r", allow_pickle=False) for path in folder.glob("*.npy")}
     encoder = tuple(parts.share(f"vae-{name}", arrays[name]) for name in Encoder._fields)
     profile = EncodedProfile(encoder, parts.fit == "selection")
     parts.add_vectors("vae", "vae", profile, arrays["item_vectors"], arrays["is_known"])

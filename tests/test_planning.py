@@ -105,7 +105,7 @@ def test_an_autoencoder_is_planned_by_items_and_the_users_of_a_batch() -> None:
     held = 160 * 2**20 + 50_000 * (20 * 450 + 40 * 100) + 8 * 5 * 10_000
     assert plan_of("train", after).driver_bytes == held > plan_of("train", before).driver_bytes
     mapped = plan_of("recommend", after).disk_bytes - plan_of("recommend", before).disk_bytes
-    assert mapped == 4 * 50_000 * (151 + 300 + 151 + 150)
+    assert mapped == 4 * 50_000 * (151 + 300 + 150), "columns of the product, the encoder, and what explains"
 
 
 def test_lists_that_are_reranked_are_planned_by_their_candidates() -> None:

@@ -11,6 +11,8 @@ from keras import ops
 Tensor = Any
 
 IS_COMPILED = True
+# It adds up what is summed in an order that is another one in some of many runs, and so are the last bits.
+tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})
 tf.config.list_physical_devices()  # at the first look it writes about missing GPUs, which importers keep quiet
 
 

@@ -44,6 +44,16 @@ def fits() -> list[dict[str, Any]]:
     return told
 
 
+def test_graphs_are_not_rewritten_to_other_orders_of_sums() -> None:
+    """One fit of `vae` in 25 had other last bits with it: too rare for a test that compares two."""
+    import tensorflow as tf
+
+    from recsys_spark.models.backend import BACKEND
+
+    assert BACKEND == "tensorflow"
+    assert tf.config.optimizer.get_experimental_options()["arithmetic_optimization"] is False
+
+
 def test_training_on_torch_learns_what_it_learns_on_tensorflow() -> None:
     if importlib.util.find_spec("torch") is None:
         pytest.skip("torch is not installed")

@@ -60,10 +60,10 @@ class Oracle:
         scores[:, arrays["positions"]] = weights[:, arrays["positions"]] @ arrays["weights"].astype(float)
         return scores
 
-    def encoded(self) -> Scores:
+    def encoded(self) -> tuple[Scores, NDArray[np.bool_]]:
         arrays = self.workspace.arrays(f"{self.fit}-vae")
         users = by_layers(self.has > 0, Encoder(*(arrays[name] for name in Encoder._fields)))
-        return users @ arrays["item_vectors"].T.astype(float)
+        return users @ arrays["item_vectors"].T.astype(float), arrays["is_known"]
 
     def neighbors(self) -> Scores:
         """From the table for the lists; without the hold-out, by distances computed here."""
@@ -92,7 +92,7 @@ class Oracle:
             (self.content(self.ratings), described),
             (self.by_items("ease", self.has), popular),
             (self.by_items("graph_filter", self.has), popular),
-            (self.encoded(), popular),
+            self.encoded(),
             (self.embedded_session(), scored),
             (self.content(self.session), described),
             (self.by_items("ease", self.session), popular),

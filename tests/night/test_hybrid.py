@@ -60,6 +60,7 @@ SETS = {
     "vae.embedding_dim": "4",
     "vae.hidden_units": "8",
     "vae.epochs": "5",
+    "vae.max_trained_users": "20",
     "content.text": '["title"]',
     "content.min_items": "1",
     "content.embedding_dim": "6",
@@ -108,6 +109,16 @@ def test_lists_are_those_of_the_weighted_sum(hybrid: Workspace) -> None:
         assert found.tier == "hybrid"
         np.testing.assert_allclose(found.scores, np.sort(row)[::-1][:TOP_K], atol=1e-4)
         np.testing.assert_allclose(found.scores, [row[oracle.items[item]] for item in found.item_ids], atol=1e-4)
+
+
+def test_users_that_the_autoencoder_was_not_trained_on_are_encoded_too(hybrid: Workspace) -> None:
+    facts, oracle = hybrid.facts("train")["details"]["vae"], Oracle(hybrid, "model")
+    assert facts["sampled_users"] == 20 < len(oracle.users)
+    assert facts["refit_epochs"] == facts["best_epoch"] <= len(facts["losses"]) <= 5
+    scores, is_known = oracle.encoded()
+    has_known = (oracle.has[:, is_known] > 0).any(axis=1)
+    assert has_known.sum() > 20
+    np.testing.assert_array_equal(scores[:, is_known].any(axis=1), has_known)
 
 
 def test_reasons_are_of_the_component_that_adds_most(hybrid: Workspace) -> None:
