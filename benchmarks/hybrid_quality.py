@@ -7,7 +7,8 @@ folds of Anelli et al., "Top-N Recommendation Algorithms: A Quest for the State-
 100 and 300 (Wang et al., "Collaborative Deep Learning", KDD 2015). `ml-1m/ncf`: hit rate and NDCG at 10 of one held-out
 item among 99 that the user has not seen (He et al., "Neural Collaborative Filtering", WWW 2017). `gowalla`: recall and
 NDCG at 20 (He et al., "LightGCN", SIGIR 2020); 16 GB of memory. `t` is that of the paired differences between users;
-beside peers that `peer_quality` has measured on this machine, by the bootstrap, too.
+beside peers that `peer_quality` has measured on this machine, by the bootstrap, too. With `--slice` the test pairs are
+not looked at: it is for choosing settings of a night.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from rich.console import Console
 
 from benchmarks.datasets import is_there
 from benchmarks.harness import chosen, save
-from benchmarks.nights import FULL, SMALL, Run, Task
+from benchmarks.nights import FULL, SMALL, Run, Task, on_slice
 from benchmarks.ranking import Values, lists_of, longest, means_of
 from benchmarks.user_values import ahead_of, beside_peers, keep_values, kept_values, t_of
 from jobs import nightly
@@ -109,7 +110,7 @@ def print_kept(case: Run) -> None:
         print(json.dumps({"dataset": case.dataset, "beside_peers": beside_peers(case.dataset, values)}))
 
 
-def run(case: Run) -> None:
+def run(case: Run, is_kept: bool) -> None:
     task = case.task()
     with tempfile.TemporaryDirectory(prefix="hybrid-quality-") as name:
         settings, started = settings_of(case, task, Path(name)), time.perf_counter()
@@ -120,8 +121,9 @@ def run(case: Run) -> None:
             found = {name: measured(lists, case, task) for name, lists in lists_of_components(night, k)}
             facts = night.storage.step_details("blend")
     for name, values in found.items():
-        keep(case, name, means_of(values))
-        keep_values(case.dataset, name, values)
+        tell(case, is_kept, name, means_of(values))
+        if is_kept:
+            keep_values(case.dataset, name, values)
     metrics = {
         name: {metric: each[~np.isnan(each)] for metric, each in values.items()} for name, values in found.items()
     }
@@ -143,13 +145,15 @@ def run(case: Run) -> None:
     if "ranker" in metrics:
         ranked = metrics["ranker"][first] - metrics["hybrid"][first]
         line["ranker"] = facts["ranker"] | {"test_gain": round(float(ranked.mean()), 4), "t": t_of(ranked)}
-    keep(case, "hybrid beside the best", {}, **line)
-    print_kept(case)
+    tell(case, is_kept, "hybrid beside the best", {}, **line)
+    if is_kept:
+        print_kept(case)
 
 
-def keep(case: Run, model: str, metrics: dict[str, float], **more: Any) -> None:
+def tell(case: Run, is_kept: bool, model: str, metrics: dict[str, float], **more: Any) -> None:
     line = {"benchmark": "quality", "dataset": case.dataset, "model": model, "metrics": metrics}
-    print(json.dumps(save("quality", line | more | {"settings": case.sections})), flush=True)
+    line |= more | {"settings": case.sections}
+    print(json.dumps(save("quality", line) if is_kept else line), flush=True)
 
 
 if __name__ == "__main__":
@@ -157,8 +161,21 @@ if __name__ == "__main__":
     parser.add_argument("--size", choices=["small", "full"], default="small", help="full: all data sets")
     parser.add_argument("--dataset", default="", help="run the one of this name, or else those whose name contains it")
     parser.add_argument("--kept", action="store_true", help="no nights: the last ones' lists beside the peers measured")
+    parser.add_argument(
+        "--slice",
+        type=json.loads,
+        metavar="SECTIONS",
+        help="nights on the slice of the training pairs that settings are tuned on; as JSON the settings to "
+        "change by section, {} for none; nothing is kept",
+    )
     options = parser.parse_args()
     of_size = {each.dataset: each for each in (SMALL if options.size == "small" else FULL)}
     for each in chosen(parser, "--dataset", options.dataset, of_size):
-        if is_there(each.split.folder):
-            print_kept(each) if options.kept else run(each)
+        if not is_there(each.split.folder):
+            continue
+        if options.kept:
+            print_kept(each)
+        elif options.slice is not None:
+            run(on_slice(each, options.slice), is_kept=False)
+        else:
+            run(each, is_kept=True)

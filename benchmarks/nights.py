@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,26 @@ class Run:
     def dataset(self) -> str:
         """Its name."""
         return self.split.name
+
+
+def on_slice(case: Run, sections: Mapping[str, Mapping[str, Any]]) -> Run:
+    """The same by the slice of the training pairs that settings are tuned on: it learns from the others.
+
+    `sections` are settings in place of the case's own, one by one.
+    """
+    split = replace(case.split, test_task=case.split.tuning_task)
+    merged = case.sections | {name: {**case.sections.get(name, {}), **values} for name, values in sections.items()}
+
+    def task() -> Task:
+        whole, learned = case.task(), case.split.tuning_task().train
+        users, items = (
+            np.searchsorted(ids, whole.train.column(name).to_numpy())
+            for name, ids in (("user", whole.users), ("item", whole.items))
+        )
+        is_learned = np.isin(users << 32 | items, learned.user_idx.astype(np.int64) << 32 | learned.item_idx)
+        return replace(whole, train=whole.train.filter(pa.array(is_learned)))
+
+    return Run(split, task, merged)
 
 
 def of_pairs(

@@ -15,6 +15,7 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import create_trial
 from scipy import sparse, stats
 
+from benchmarks import nights
 from benchmarks.datasets import late_part
 from benchmarks.peer_quality import check_settings
 from benchmarks.peers.contender import Contender, Fitted, Settings
@@ -23,7 +24,7 @@ from benchmarks.peers.tuning import at_an_end, tune
 from benchmarks.peers.whole_data import DEFAULTS, terms_of, weight_of
 from benchmarks.quality_report import ahead_over_folds, lines_that_count
 from benchmarks.ranking import Floats, Lists, Values, among_given, best_places, lists_of, over_all
-from benchmarks.splits import Task
+from benchmarks.splits import Split, Task
 from benchmarks.user_values import ahead_of, beside
 from recsys_spark.kernels.csr import IndexLists, rows_of_ones
 from recsys_spark.kernels.item_models import ease_weights
@@ -208,3 +209,22 @@ def test_given_settings_are_of_one_model_and_complete(capsys: pytest.CaptureFixt
         with pytest.raises(SystemExit):
             check_settings(parser, models, chosen)
         assert said in capsys.readouterr().err
+
+
+def test_a_night_on_the_slice_learns_from_the_other_training_pairs_only() -> None:
+    has, wanted = np.array([[1, 1, 0], [0, 1, 1]]), np.array([[0, 1, 0], [0, 0, 1]])
+    on_test, on_slice = (Task(pairs_of(learned), lambda lists, train: {}) for learned in (has, has - wanted))
+    split = Split("any", ("ndcg@10",), lambda: on_test, lambda: on_slice)
+    events = pa.table({"user": [7, 7, 9, 9], "item": [20, 10, 30, 20], "rating": [5, 4, 3, 2]})
+    task = nights.Task(events, np.array([7, 9]), np.array([10, 20, 30]))
+    case = nights.Run(split, lambda: task, {"model": {"l2": 0.1, "embedding_dim": 4}, "ease": {"l2": 9.0}})
+
+    found = nights.on_slice(case, {"model": {"l2": 0.2}, "vae": {"epochs": 3}})
+
+    assert found.task().train.to_pylist() == [
+        {"user": 7, "item": 10, "rating": 4},
+        {"user": 9, "item": 20, "rating": 2},
+    ]
+    assert found.split.test_task() is on_slice
+    assert found.sections == {"model": {"l2": 0.2, "embedding_dim": 4}, "ease": {"l2": 9.0}, "vae": {"epochs": 3}}
+    assert case.split.test_task() is on_test
