@@ -29,6 +29,7 @@ from recsys_spark.models.export import load_warm_start, save_embeddings
 from recsys_spark.models.features import ItemFeatures, find_features
 from recsys_spark.models.interactions import NothingToTrainError, TrainingPairs, make_array
 from recsys_spark.models.training import Fit, fit_embeddings, untrained_fit
+from recsys_spark.models.validation import K
 from recsys_spark.popularity import item_popularity
 from recsys_spark.progress import report_progress
 from recsys_spark.report.learning_curve import draw_learning_curve
@@ -343,11 +344,11 @@ def earlier_fit(storage: RunStorage, settings: Settings, name: FitName, sample: 
     return start if start is None or sample is None else start.without_users()
 
 
-def epoch_reporter(title: str, epochs: int) -> Callable[[EpochLog], None]:
-    """Says after each epoch how the fit called `title` goes."""
+def epoch_reporter(title: str, epochs: int, k: int = K) -> Callable[[EpochLog], None]:
+    """Says after each epoch how the fit called `title` goes, with NDCG at `k` where it is validated."""
 
     def report(log: EpochLog) -> None:
-        ndcg = "" if log.validation_ndcg is None else f", validation NDCG@10 {log.validation_ndcg:.4f}"
+        ndcg = "" if log.validation_ndcg is None else f", validation NDCG@{k} {log.validation_ndcg:.4f}"
         ndcg += "" if log.validation_rmse is None else f", RMSE of 0-1 {log.validation_rmse:.4f}"
         report_progress(log.epoch, epochs, f"{title}: epoch {log.epoch}, loss {log.loss:.4f}{ndcg}")
 

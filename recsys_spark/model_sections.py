@@ -278,7 +278,10 @@ class VaeSettings(Section):
     batch_users: int = Field(250, ge=1, description="Users in a step.")
     epochs: int = Field(100, ge=1, description="Most epochs; early stopping usually ends before.")
     patience: int = Field(
-        10, ge=1, description="Epochs without a validation NDCG@10 better by .0003 before training stops."
+        10,
+        ge=1,
+        description="Epochs without a validation NDCG of lists as long as `recommend.top_k` that is better by .0003 "
+        "before training stops.",
     )
     max_trained_users: int = Field(
         50_000,

@@ -42,8 +42,9 @@ def _fit(
     except NothingToTrainError:
         return untrained_vae(pairs.n_items, settings.vae)
     title = "vae" if epochs is None else "vae refit"
-    report = epoch_reporter(title, epochs or settings.vae.epochs)
-    return fit_vae(part, settings.vae, settings.seed, validation=validation, epochs=epochs, on_epoch=report)
+    k = settings.recommend.top_k  # as of the weights of the blend
+    report = epoch_reporter(title, epochs or settings.vae.epochs, k)
+    return fit_vae(part, settings.vae, settings.seed, validation=validation, epochs=epochs, k=k, on_epoch=report)
 
 
 def _keep(storage: RunStorage, name: FitName, fit: VaeFit) -> None:

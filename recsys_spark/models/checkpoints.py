@@ -39,7 +39,7 @@ class Checkpoints(Protocol):
 
 @dataclass(frozen=True)
 class EpochLog:
-    """One pass over the pairs: mean `loss` a pair, NDCG@10 when validated, wall `seconds` with the validation.
+    """One pass over the pairs: mean `loss` a pair, NDCG when validated, wall `seconds` with the validation.
 
     `validation_rmse`: of `mse`, the root of the mean squared error of ratings of 0-1.
     """

@@ -24,7 +24,7 @@ from recsys_spark.models.reconstruction import rows_of_pairs
 from recsys_spark.models.validation import K, RankingValidation
 
 LAYERS = 3
-_MONITOR, _LEAST_GAIN = f"val_ndcg@{K}", 3e-4  # the gain of NDCG as in `training`
+_MONITOR, _LEAST_GAIN = "val_ndcg", 3e-4  # the gain of NDCG as in `training`
 _PRIOR, _WIDE_LOG_VARIANCE = (0.15, 0.75, 0.1), 10.0  # as in RecVAE
 _AVERAGED = 0.98  # of an average of weights is as before: single steps are noisy by more than epochs differ
 _LARGEST_LOG_VARIANCE = 10.0  # of the first steps, when it may be anything
@@ -183,19 +183,21 @@ def fit_vae(
     *,
     validation: TrainingPairs | None = None,
     epochs: int | None = None,
+    k: int = K,
     on_epoch: Callable[[EpochLog], None] | None = None,
 ) -> VaeFit:
     """Learn the encoder and the items' vectors; the same arguments give the same bits on one type of processor.
 
     With `validation` (indexed like `part.all_pairs`) and no `epochs`, training stops after `settings.patience` epochs
-    without a better NDCG@10, and keeps the best epoch; without, it runs `epochs` or else `settings.epochs`. Time of an
-    epoch grows with users x items. Bytes: 160 MB, 20 x (h + d) an item, 40 x items a user of a batch.
+    without a better NDCG at `k`, and keeps the best epoch; without, it runs `epochs` or else `settings.epochs`. Longer
+    lists want longer training. Time of an epoch grows with users x items. Bytes: 160 MB, 20 x (h + d) an item,
+    40 x items a user of a batch.
 
     Raises:
         RecsysError: the loss is no longer a number.
     """
     rows = rows_of_pairs(part.pairs)
-    referee = None if validation is None else RankingValidation(part, validation, settings.validation_users, seed)
+    referee = None if validation is None else RankingValidation(part, validation, settings.validation_users, seed, k)
     epoch_log, stopping = _Epochs(rows, referee if referee is not None and len(referee.users) else None, on_epoch), None
     # The averages stand in the model at the end of an epoch, when it is measured and kept.
     callbacks: list[Any] = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True), epoch_log]
@@ -292,7 +294,7 @@ class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
         ndcg = None
         if self.referee is not None:
             users = encode_rows(self._rows.take_rows(self.referee.users), encoder_of(self.model.encoder))
-            best = score_top_k(users, _item_vectors(self.model), self.referee.seen, K).indices
+            best = score_top_k(users, _item_vectors(self.model), self.referee.seen, self.referee.k).indices
             ndcg = logs[_MONITOR] = self.referee.ndcg_of(best)
         log = EpochLog(epoch + 1, float(logs["loss"]), ndcg, time.perf_counter() - self._started)
         self.history.append(log)

@@ -15,7 +15,6 @@ from recsys_spark.metrics.ranking import hits_matrix, ranking_metrics
 from recsys_spark.models.interactions import TrainedPart, TrainingPairs
 
 K = 10
-_METRIC = f"ndcg@{K}"
 
 BestItems = Callable[[NDArray[np.intp], IndexLists, int], NDArray[np.intp]]
 """Of users (q,), without the items they have seen, the k best: `EmbeddingModel.best_items`."""
@@ -25,14 +24,15 @@ RatePairs = Callable[[NDArray[Any], NDArray[Any]], NDArray[np.float32]]
 
 
 class RankingValidation:
-    """NDCG@10 of full rankings over the trained items, without those a user was trained on.
+    """NDCG at `k` of full rankings over the trained items, without those a user was trained on.
 
     `users` (q,) are the users measured as positions in the trained part: those with validation pairs, a sample of
     `max_users` when they are more. Validation items that are not trained count as missed.
     `seen` are the items that each of them was trained on.
     """
 
-    def __init__(self, part: TrainedPart, validation: TrainingPairs, max_users: int, seed: int) -> None:
+    def __init__(self, part: TrainedPart, validation: TrainingPairs, max_users: int, seed: int, k: int = K) -> None:
+        self.k = k
         is_wanted = validation.user_counts()[part.users] > 0
         self.users = np.flatnonzero(is_wanted)
         if len(self.users) > max_users:
@@ -43,20 +43,21 @@ class RankingValidation:
         self._relevant = _lists(validation, part.users[self.users])
 
     def ndcg(self, best_items: BestItems) -> float:
-        """Mean NDCG@10 of what a model finds best."""
-        return self.ndcg_of(best_items(self.users, self.seen, K))
+        """Mean NDCG of what a model finds best."""
+        return self.ndcg_of(best_items(self.users, self.seen, self.k))
 
     def ndcg_of(self, best: NDArray[np.intp]) -> float:
-        """Mean NDCG@10 of lists of trained items, (q, 10), -1 for none."""
+        """Mean NDCG of lists of trained items, (q, k), -1 for none."""
         recommended = np.where(best < 0, -1, self._items[best])
         hits = hits_matrix(recommended, self._relevant)
-        return float(ranking_metrics(hits, np.diff(self._relevant.indptr), [K])[_METRIC].mean())
+        metrics = ranking_metrics(hits, np.diff(self._relevant.indptr), [self.k])
+        return float(metrics[f"ndcg@{self.k}"].mean())
 
     def popularity_ndcg(self) -> float:
         """The same measure for the same users when everybody gets the most popular items."""
         everybody = np.ones((len(self.users), 1), dtype=np.float32)
         counts = self._item_counts.astype(np.float32)[:, None]
-        return self.ndcg_of(score_top_k(everybody, counts, self.seen, K).indices)
+        return self.ndcg_of(score_top_k(everybody, counts, self.seen, self.k).indices)
 
 
 class RatingValidation:

@@ -29,13 +29,13 @@ from tests.models.conftest import split_checkerboard, to_pairs
 SMALL = VaeSettings(embedding_dim=6, hidden_units=16, epochs=40, learning_rate=0.01, batch_users=16, patience=40)
 
 
-def ndcg(train: TrainingPairs, validation: TrainingPairs, settings: VaeSettings, seed: int = 0) -> float:
+def ndcg(train: TrainingPairs, validation: TrainingPairs, settings: VaeSettings, k: int = 10) -> float:
     """Of what the fit that is returned ranks first, by the kernels that executors score with."""
     part = select_trained(train, 1, 1)
-    fit = fit_vae(part, settings, seed, validation=validation)
-    referee = RankingValidation(part, validation, 100, seed)
+    fit = fit_vae(part, settings, 0, validation=validation, k=k)
+    referee = RankingValidation(part, validation, 100, 0, k)
     users = encode_rows(rows_of_pairs(train).take_rows(part.users[referee.users]), fit.encoder)
-    return referee.ndcg_of(score_top_k(users, fit.item_vectors[part.items], referee.seen, 10).indices)
+    return referee.ndcg_of(score_top_k(users, fit.item_vectors[part.items], referee.seen, k).indices)
 
 
 def test_it_learns_who_has_which_half() -> None:
@@ -45,14 +45,15 @@ def test_it_learns_who_has_which_half() -> None:
     assert found > popular + 0.1
 
 
-def test_the_best_epoch_is_kept_and_measured_as_lists_are_made() -> None:
+@pytest.mark.parametrize("k", [3, 10, 100])
+def test_the_best_epoch_is_kept_and_measured_as_lists_are_made(k: int) -> None:
     train, validation = split_checkerboard(seed=1)
     part = select_trained(train, 1, 1)
     settings = SMALL.model_copy(update={"patience": 3})
-    fit = fit_vae(part, settings, 0, validation=validation)
+    fit = fit_vae(part, settings, 0, validation=validation, k=k)
     ndcgs = [log.validation_ndcg for log in fit.history]
     assert len(fit.history) < settings.epochs
-    assert ndcg(train, validation, settings) == pytest.approx(ndcgs[fit.best_epoch - 1], abs=1e-12)
+    assert ndcg(train, validation, settings, k) == pytest.approx(ndcgs[fit.best_epoch - 1], abs=1e-12)
 
 
 @pytest.mark.parametrize("epochs", [3, None])

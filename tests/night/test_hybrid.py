@@ -13,6 +13,7 @@ from pyspark.sql import SparkSession
 from rich.console import Console
 
 from recsys_spark.hybrids import blend_facts
+from recsys_spark.learning import sample_users
 from recsys_spark.report.summary import print_summary
 from recsys_spark.storage.runs import open_run
 from tests.night.blend_oracle import Oracle, Scores
@@ -119,6 +120,23 @@ def test_users_that_the_autoencoder_was_not_trained_on_are_encoded_too(hybrid: W
     has_known = (oracle.has[:, is_known] > 0).any(axis=1)
     assert has_known.sum() > 20
     np.testing.assert_array_equal(scores[:, is_known].any(axis=1), has_known)
+
+
+def test_training_of_the_autoencoder_is_stopped_by_lists_as_long_as_those_that_are_made(hybrid: Workspace) -> None:
+    facts, oracle = hybrid.facts("train")["details"]["vae"], Oracle(hybrid, "selection")
+    sample, (scores, is_known) = sample_users(len(oracle.users), 20, 3), oracle.encoded()
+    assert sample is not None
+    wanted: dict[int, list[int]] = {}
+    for row in hybrid.rows("interactions"):
+        if row["split"] == "validation" and sample.places[row["user_idx"]] >= 0:
+            wanted.setdefault(row["user_idx"], []).append(row["item_idx"])
+    gains, ndcgs = 1 / np.log2(np.arange(TOP_K) + 2), []
+    for user, items in wanted.items():
+        open_ones = np.where(is_known & (oracle.has[user] == 0), scores[user], -np.inf)
+        best = [item for item in np.argsort(-open_ones, kind="stable")[:TOP_K] if np.isfinite(open_ones[item])]
+        found = sum(gain for gain, item in zip(gains, best, strict=False) if item in items)
+        ndcgs.append(found / gains[: len(items)].sum())
+    assert facts["validation_ndcgs"][facts["best_epoch"] - 1] == pytest.approx(np.mean(ndcgs), abs=1e-6)
 
 
 def test_reasons_are_of_the_component_that_adds_most(hybrid: Workspace) -> None:
