@@ -14,8 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recsys_spark.model_sections import ModelSettings
+from recsys_spark.model_sections import ModelSettings, VaeSettings
+from recsys_spark.models.interactions import select_trained
 from recsys_spark.models.training import fit_embeddings
+from recsys_spark.models.vae import fit_vae
+from recsys_spark.models.validation import RankingValidation
 from tests.models.conftest import split_checkerboard
 
 LOSSES: list[dict[str, Any]] = [
@@ -30,7 +33,7 @@ LOSSES: list[dict[str, Any]] = [
 
 
 def fits() -> list[dict[str, Any]]:
-    """Of each loss the training loss after each epoch and how well it ranks, beside what is popular."""
+    """Of each loss, and last `vae`, the training loss after each epoch and how well it ranks, beside what is popular."""
     train, validation = split_checkerboard()
     rated = replace(train, rating=np.where(train.user_idx % 3 == 0, 0.9, 0.1).astype(np.float32))
     told = []
@@ -41,7 +44,17 @@ def fits() -> list[dict[str, Any]]:
         fit = fit_embeddings(rated if settings.loss == "mse" else train, settings, 0, validation=validation)
         ndcg = max(log.validation_ndcg or 0.0 for log in fit.history)
         told.append({"losses": [log.loss for log in fit.history], "ndcg": ndcg, "popularity": fit.popularity_ndcg})
-    return told
+    return [*told, fit_of_vae()]
+
+
+def fit_of_vae() -> dict[str, Any]:
+    train, validation = split_checkerboard()
+    part = select_trained(train, 1, 1)
+    settings = VaeSettings(embedding_dim=6, hidden_units=16, epochs=20, learning_rate=0.01, batch_users=16, patience=20)
+    fit = fit_vae(part, settings, 0, validation=validation)
+    popularity = RankingValidation(part, validation, 100, 0).popularity_ndcg()
+    ndcg = max(log.validation_ndcg or 0.0 for log in fit.history)
+    return {"losses": [log.loss for log in fit.history], "ndcg": ndcg, "popularity": popularity}
 
 
 def test_graphs_are_not_rewritten_to_other_orders_of_sums() -> None:
@@ -67,8 +80,8 @@ def test_training_on_torch_learns_what_it_learns_on_tensorflow() -> None:
     on_torch, is_repeated, has_tensorflow = json.loads(ran.stdout.splitlines()[-1])
     assert is_repeated
     assert not has_tensorflow
-    for chosen, torch, tensorflow in zip(LOSSES, on_torch, fits(), strict=True):
-        draws = chosen["loss"] in ("bpr", "bce", "sampled_softmax") or chosen.get("architecture") == "two_tower"
+    for chosen, torch, tensorflow in zip([*LOSSES, {"loss": "vae"}], on_torch, fits(), strict=True):
+        draws = chosen["loss"] in ("bpr", "bce", "sampled_softmax", "vae") or chosen.get("architecture") == "two_tower"
         # Random numbers are not the same ones on both.
         assert torch["losses"] == pytest.approx(tensorflow["losses"], rel=0.15 if draws else 1e-3, abs=1e-5)
         if chosen["loss"] != "mse":
