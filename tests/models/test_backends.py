@@ -33,7 +33,7 @@ LOSSES: list[dict[str, Any]] = [
 
 
 def fits() -> list[dict[str, Any]]:
-    """Of each loss, and last `vae`, the training loss after each epoch and how well it ranks, beside what is popular."""
+    """Of each loss, and last `vae`, the loss after each epoch and how well it ranks, beside what is popular."""
     train, validation = split_checkerboard()
     rated = replace(train, rating=np.where(train.user_idx % 3 == 0, 0.9, 0.1).astype(np.float32))
     told = []
