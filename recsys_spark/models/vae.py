@@ -26,7 +26,7 @@ from recsys_spark.models.validation import K, RankingValidation
 LAYERS = 3
 _MONITOR, _LEAST_GAIN = "val_ndcg", 3e-4  # the gain of NDCG as in `training`
 _PRIOR, _WIDE_LOG_VARIANCE = (0.15, 0.75, 0.1), 10.0  # as in RecVAE
-_AVERAGED = 0.98  # of an average of weights is as before: single steps are noisy by more than epochs differ
+_AVERAGED_EPOCHS = 8  # that averages of weights are of: single steps are noisy by more than epochs differ
 _LARGEST_LOG_VARIANCE = 10.0  # of the first steps, when it may be anything
 
 Tensor = Any
@@ -207,10 +207,12 @@ def fit_vae(
         )
         callbacks.append(stopping)
     model = HistoryAutoencoder(rows.n_columns, settings, seed)
-    model.compile(keras.optimizers.Adam(settings.learning_rate, use_ema=True, ema_momentum=_AVERAGED))
+    batches = HistoryBatches(rows, settings.batch_users, seed)
+    momentum = 1 - 1 / (1 + _AVERAGED_EPOCHS * len(batches))
+    model.compile(keras.optimizers.Adam(settings.learning_rate, use_ema=True, ema_momentum=momentum))
     # Without shuffle, because Keras would shuffle the batches once more, by the global generator.
     model.fit(
-        HistoryBatches(rows, settings.batch_users, seed),
+        batches,
         epochs=epochs or settings.epochs,
         verbose=0,
         callbacks=callbacks,

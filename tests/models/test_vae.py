@@ -146,7 +146,7 @@ def test_the_prior_is_what_the_encoder_said_an_epoch_before(monkeypatch: pytest.
         return made[-1]
 
     monkeypatch.setattr("recsys_spark.models.vae.HistoryAutoencoder", make)
-    monkeypatch.setattr("recsys_spark.models.vae._AVERAGED", 0.0)  # so that the last weights are what is kept
+    monkeypatch.setattr("recsys_spark.models.vae._AVERAGED_EPOCHS", 0)  # so that the last weights are what is kept
     part = select_trained(split_checkerboard()[0], 1, 1)
     fit_vae(part, SMALL, 0, epochs=3, on_epoch=lambda log: ends.append([each.get_weights() for each in parts(made[0])]))
     for (encoder, _), (_, earlier) in pairwise(ends):
