@@ -49,7 +49,7 @@ def test_it_learns_who_has_which_half() -> None:
 def test_the_best_epoch_is_kept_and_measured_as_lists_are_made(k: int) -> None:
     train, validation = split_checkerboard(seed=1)
     part = select_trained(train, 1, 1)
-    settings = SMALL.model_copy(update={"patience": 3})
+    settings = SMALL.model_copy(update={"epochs": 100, "patience": 3})
     fit = fit_vae(part, settings, 0, validation=validation, k=k)
     ndcgs = [log.validation_ndcg for log in fit.history]
     assert len(fit.history) < settings.epochs
