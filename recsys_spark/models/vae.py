@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recsys_spark.errors import RecsysError
-from recsys_spark.kernels.csr import CsrRows
+from recsys_spark.kernels.csr import CsrRows, IndexLists
 from recsys_spark.kernels.encoder import NORM_EPSILON, Encoder, encode_rows
 from recsys_spark.kernels.layout import Floats
 from recsys_spark.kernels.scoring import score_top_k
@@ -295,9 +296,12 @@ class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
             raise RecsysError(f"training of vae diverged in epoch {epoch + 1}: lower vae.learning_rate")
         ndcg = None
         if self.referee is not None:
-            users = encode_rows(self._rows.take_rows(self.referee.users), encoder_of(self.model.encoder))
-            best = score_top_k(users, _item_vectors(self.model), self.referee.seen, self.referee.k).indices
-            ndcg = logs[_MONITOR] = self.referee.ndcg_of(best)
+            encoder, vectors = encoder_of(self.model.encoder), _item_vectors(self.model)
+
+            def best_items(users: NDArray[np.intp], seen: IndexLists, k: int) -> NDArray[np.intp]:
+                return score_top_k(encode_rows(self._rows.take_rows(users), encoder), vectors, seen, k).indices
+
+            ndcg = logs[_MONITOR] = self.referee.ndcg(best_items)
         log = EpochLog(epoch + 1, float(logs["loss"]), ndcg, time.perf_counter() - self._started)
         self.history.append(log)
         if self._on_epoch is not None:

@@ -15,6 +15,7 @@ from recsys_spark.metrics.ranking import hits_matrix, ranking_metrics
 from recsys_spark.models.interactions import TrainedPart, TrainingPairs
 
 K = 10
+LISTED_AT_ONCE = 1 << 20  # items in the lists of the users that are measured together, some 30 bytes each
 
 BestItems = Callable[[NDArray[np.intp], IndexLists, int], NDArray[np.intp]]
 """Of users (q,), without the items they have seen, the k best: `EmbeddingModel.best_items`."""
@@ -28,7 +29,7 @@ class RankingValidation:
 
     `users` (q,) are the users measured as positions in the trained part: those with validation pairs, a sample of
     `max_users` when they are more. Validation items that are not trained count as missed.
-    `seen` are the items that each of them was trained on.
+    `seen` are the items that each of them was trained on. Long lists are measured some users at a time.
     """
 
     def __init__(self, part: TrainedPart, validation: TrainingPairs, max_users: int, seed: int, k: int = K) -> None:
@@ -44,14 +45,21 @@ class RankingValidation:
 
     def ndcg(self, best_items: BestItems) -> float:
         """Mean NDCG of what a model finds best."""
-        return self.ndcg_of(best_items(self.users, self.seen, self.k))
+        step, parts = max(1, LISTED_AT_ONCE // self.k), []
+        for first in range(0, len(self.users), step):
+            end = min(first + step, len(self.users))
+            best = best_items(self.users[first:end], self.seen.slice_rows(first, end), self.k)
+            parts.append(self._ndcgs(best, self._relevant.slice_rows(first, end)))
+        return float(np.concatenate(parts).mean())
 
     def ndcg_of(self, best: NDArray[np.intp]) -> float:
         """Mean NDCG of lists of trained items, (q, k), -1 for none."""
+        return float(self._ndcgs(best, self._relevant).mean())
+
+    def _ndcgs(self, best: NDArray[np.intp], relevant: IndexLists) -> NDArray[np.float64]:
         recommended = np.where(best < 0, -1, self._items[best])
-        hits = hits_matrix(recommended, self._relevant)
-        metrics = ranking_metrics(hits, np.diff(self._relevant.indptr), [self.k])
-        return float(metrics[f"ndcg@{self.k}"].mean())
+        hits = hits_matrix(recommended, relevant)
+        return ranking_metrics(hits, np.diff(relevant.indptr), [self.k])[f"ndcg@{self.k}"]
 
     def popularity_ndcg(self) -> float:
         """The same measure for the same users when everybody gets the most popular items."""

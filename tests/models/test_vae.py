@@ -46,7 +46,8 @@ def test_it_learns_who_has_which_half() -> None:
 
 
 @pytest.mark.parametrize("k", [3, 10, 100])
-def test_the_best_epoch_is_kept_and_measured_as_lists_are_made(k: int) -> None:
+def test_the_best_epoch_is_kept_and_measured_as_lists_are_made(monkeypatch: pytest.MonkeyPatch, k: int) -> None:
+    monkeypatch.setattr("recsys_spark.models.validation.LISTED_AT_ONCE", 210)  # 70, 21 or 2 users
     train, validation = split_checkerboard(seed=1)
     part = select_trained(train, 1, 1)
     settings = SMALL.model_copy(update={"epochs": 100, "patience": 3})
